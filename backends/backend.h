@@ -1,0 +1,78 @@
+/* The one interface that a device must offer.
+ *
+ * The runtime validates every argument once, above this table; backends trust what they get. Slots
+ * marked optional may be NULL. All functions of one device are called by one thread at a time. */
+#ifndef GB_BACKEND_H
+#define GB_BACKEND_H
+
+#include <gimbal/device.h>
+
+#include "core/passes/plan.h"
+
+typedef struct gb_backend_device gb_backend_device;   /* each backend defines its own */
+typedef struct gb_backend_buffer gb_backend_buffer;
+typedef struct gb_backend_program gb_backend_program;
+
+typedef struct gb_backend_options { /* from the context; strings may be NULL */
+    int threads;              /* CPU: 0 = all cores */
+    const char *cache_dir;    /* kernel binaries, tuning; NULL: no cache */
+    const char *isa;          /* CPU: "scalar", "avx2", "avx512"; NULL: the best */
+    const char *variant;      /* force implementations whose name contains it (tests); NULL */
+    bool validate;            /* Vulkan validation layers on; their messages become errors */
+} gb_backend_options;
+
+typedef struct gb_answer { /* of query */
+    bool ok;
+    char reason[200];        /* why not */
+    uint64_t scratch_bytes;  /* wanted while the step runs, aligned to 256 */
+    char variant[48];        /* the implementation that would be taken */
+} gb_answer;
+
+typedef struct gb_peak { double gflops, gb_per_s; } gb_peak;
+
+typedef struct gb_backend {
+    const char *name;
+    /* Lists devices. Finding none is no failure: *n = 0 and reason says why in one line. */
+    gb_status (*enumerate)(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
+                           char *reason, size_t reason_size);
+    gb_status (*open)(const gb_backend_options *o, int index, gb_backend_device **dev,
+                      gb_error *err);
+    void (*close)(gb_backend_device *dev);
+
+    /* Contents of a new buffer are undefined. bytes > 0. */
+    gb_status (*buffer_create)(gb_backend_device *dev, uint64_t bytes, gb_backend_buffer **buf,
+                               gb_error *err);
+    void (*buffer_destroy)(gb_backend_device *dev, gb_backend_buffer *buf);
+    /* Ordered after all work enqueued before. write may return before the copy is done but has
+     * consumed src; read returns when dst is filled. */
+    gb_status (*buffer_write)(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                              uint64_t bytes, const void *src, gb_error *err);
+    gb_status (*buffer_read)(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                             uint64_t bytes, void *dst, gb_error *err);
+
+    /* Can this step run, and what does it want? Cheap: no kernel is built. */
+    void (*query)(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+
+    /* Builds kernels (through caches) for a plan, which outlives the program. */
+    gb_status (*program_create)(gb_backend_device *dev, const gb_plan *plan,
+                                gb_backend_program **prog, gb_error *err);
+    void (*program_destroy)(gb_backend_program *prog);
+    /* buffers[i] stands for plan->buffer[i]. May be called again with other buffers. */
+    gb_status (*program_bind)(gb_backend_program *prog, gb_backend_buffer *const *buffers,
+                              gb_error *err);
+    /* Enqueues all steps in order; may return before they are done. */
+    gb_status (*program_run)(gb_backend_program *prog, gb_error *err);
+    /* Runs once and measures each step, seconds[plan->n_steps]. */
+    gb_status (*program_time)(gb_backend_program *prog, double *seconds, gb_error *err);
+    int (*program_kernels)(const gb_backend_program *prog); /* distinct kernels; optional */
+
+    gb_status (*wait)(gb_backend_device *dev, gb_error *err);
+    bool (*lost)(gb_backend_device *dev);
+    /* Measured arithmetic and memory peaks; optional. */
+    gb_status (*peak)(gb_backend_device *dev, gb_peak *peak, gb_error *err);
+} gb_backend;
+
+/* Those that this build has, ended by NULL; backends/registry.c. */
+extern const gb_backend *const gb_backends[];
+
+#endif

@@ -1,0 +1,75 @@
+/* Stores and programs: state on a device, and a graph made ready to run there.
+ *
+ * A program is made from a graph for fixed shapes. Its named state lives in a store; programs of
+ * one device that share a store share the state of equal name (training, evaluation, short last
+ * batches). A run reads inputs, scalars and state, writes outputs and state. */
+#ifndef GIMBAL_PROGRAM_H
+#define GIMBAL_PROGRAM_H
+
+#include <gimbal/device.h>
+#include <gimbal/graph.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct gb_store gb_store;
+typedef struct gb_program gb_program;
+
+/* An empty store on dev, which must outlive it. */
+GB_API gb_status gb_store_create(gb_device *dev, gb_store **store, gb_error *err);
+GB_API void gb_store_destroy(gb_store **store);
+/* Copies a host tensor to or from the state called name; set makes the state if it is not there.
+ * get allocates *value. Errors: NOT_FOUND, INVALID (shape or dtype differ), DEVICE. */
+GB_API gb_status gb_store_set(gb_store *store, const char *name, const gb_tensor *value,
+                              gb_error *err);
+GB_API gb_status gb_store_get(gb_store *store, const char *name, gb_tensor *value, gb_error *err);
+/* Names in order of creation, for i from 0; NULL at the end. */
+GB_API const char *gb_store_name(const gb_store *store, int i);
+
+typedef struct gb_program_options { /* zero-initialized: the defaults */
+    bool no_fusion;          /* one step per operator: for drift measurements */
+    uint64_t memory_limit;   /* fail with OUT_OF_MEMORY if the plan needs more; 0: the device's */
+} gb_program_options;
+
+typedef struct gb_program_info {
+    uint64_t arena_bytes, state_bytes, other_bytes; /* planned; the peak is their sum */
+    int steps;
+    int kernels; /* distinct kernels built */
+} gb_program_info;
+
+/* Compiles graph (not changed, not kept) for store's device. State that the store does not have
+ * yet is made, with the graph's initial value or zero. options may be NULL.
+ * Errors: UNSUPPORTED (a step that the device refuses, named with its layer), OUT_OF_MEMORY. */
+GB_API gb_status gb_program_create(gb_store *store, const gb_graph *graph,
+                                   const gb_program_options *options, gb_program **program,
+                                   gb_error *err);
+GB_API void gb_program_destroy(gb_program **program);
+GB_API const gb_program_info *gb_program_get_info(const gb_program *program);
+
+/* Copies value (the input's shape and dtype, row-major) to the device. */
+GB_API gb_status gb_program_set_input(gb_program *program, const char *name,
+                                      const gb_tensor *value, gb_error *err);
+/* Step scalars keep their value until set again. Integer scalars take whole numbers. Setting a scalar
+ * that the program does not use is no error. */
+GB_API gb_status gb_program_set_scalar(gb_program *program, const char *name, double value,
+                                       gb_error *err);
+/* Enqueues one run. */
+GB_API gb_status gb_program_run(gb_program *program, gb_error *err);
+/* Waits for the runs before and copies output name into value, which it allocates. */
+GB_API gb_status gb_program_output(gb_program *program, const char *name, gb_tensor *value,
+                                   gb_error *err);
+
+/* One run with a time per step: rows of path, phase, kind, seconds, flops, bytes. Owned by the
+ * program until the next call. */
+typedef struct gb_step_time {
+    const char *path, *phase, *kind;
+    double seconds, flops, bytes;
+} gb_step_time;
+GB_API gb_status gb_program_profile(gb_program *program, const gb_step_time **rows, int *n,
+                                    gb_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
