@@ -1,0 +1,57 @@
+#include <string.h>
+
+#include "backends/cpu/kernels/impl.h"
+
+/* In order of preference: the first that can do a problem is taken. */
+static const gb_contraction_impl *const impls[] = {&gb_contraction_plain};
+
+enum { COUNT = sizeof impls / sizeof *impls };
+
+static bool has_rows_and_columns(const gb_contraction *p)
+{
+    gb_contraction_extent e = gb_contraction_extent_of(p);
+    return e.rows > 0 && e.cols > 0;
+}
+
+static gb_status prepare(const gb_contraction_impl *impl, gb_contraction_plan *plan, gb_error *err)
+{
+    plan->impl = impl;
+    return has_rows_and_columns(&plan->problem) ? impl->prepare(plan, err) : GB_OK;
+}
+
+gb_status gb_contraction_plan_make(const gb_cpu *cpu, const gb_contraction *problem,
+                                   const char *name, gb_contraction_plan *plan, gb_error *err)
+{
+    *plan = (gb_contraction_plan){.problem = *problem, .cpu = *cpu};
+    bool known = !name;
+    for (size_t i = 0; i < COUNT; i++) {
+        if (name && strcmp(name, impls[i]->name)) continue;
+        known = true;
+        if (impls[i]->can(cpu, problem)) return prepare(impls[i], plan, err);
+    }
+    if (!known)
+        return gb_fail(err, GB_NOT_FOUND, name, NULL, "no such implementation of contractions");
+    return gb_fail(err, GB_UNSUPPORTED, name, "leave the choice to gimbal",
+                   "this implementation cannot do this contraction");
+}
+
+void gb_contraction_plan_free(gb_contraction_plan *plan)
+{
+    if (plan->impl && plan->impl->release && plan->state) plan->impl->release(plan);
+    *plan = (gb_contraction_plan){0};
+}
+
+void gb_contraction_run(const gb_contraction_plan *plan, const gb_contraction_args *args)
+{
+    if (has_rows_and_columns(&plan->problem)) plan->impl->run(plan, args);
+}
+
+const char *gb_contraction_impl_name(size_t index)
+{
+    return index < COUNT ? impls[index]->name : NULL;
+}
+
+const char *gb_contraction_plan_name(const gb_contraction_plan *plan)
+{
+    return plan->impl->name;
+}
