@@ -42,7 +42,8 @@ typedef enum gb_prim {
 typedef struct gb_prim_info {
     const char *name;
     const char *type; /* argument types, then '>' and the result's: "ff>f", "iff>f" */
-    /* Expression templates; $0…$3 stand for the arguments, which are atoms or parenthesized. NULL
+    /* Expression templates; $0…$3 stand for the arguments, which are atoms or parenthesized, $4
+     * (RANDOM alone) for imm as an unsigned literal. NULL
      * where the leaf is rendered by the backend. Each may call the functions that the prelude of
      * its language defines (gb_…). */
     const char *c, *opencl, *glsl;
