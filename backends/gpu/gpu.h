@@ -1,0 +1,86 @@
+/* From plan steps to kernels, once for OpenCL and Vulkan.
+ *
+ * gb_gpu_program_create turns a plan into kernels (source text) and launches (what to bind, the
+ * parameters, the grid). A driver compiles, binds and enqueues; it never looks into a step. */
+#ifndef GB_BACKENDS_GPU_H
+#define GB_BACKENDS_GPU_H
+
+#include "backends/backend.h"
+
+typedef enum gb_gpu_api { GB_GPU_OPENCL, GB_GPU_VULKAN } gb_gpu_api;
+
+/* What the choice and the text of kernels depend on. Filled by the driver, constant afterwards. */
+typedef struct gb_gpu_caps {
+    gb_gpu_api api;
+    bool cpu_hosted;         /* the driver runs on a CPU: packed kernels, no shared memory */
+    int vector_width;        /* native width in floats of a CPU-hosted device (4, 8, 16) */
+    int compute_units;       /* 0: unknown */
+    int subgroup;            /* 0: unknown */
+    bool storage16;          /* 16-bit loads and stores work in kernels */
+    uint32_t max_local;      /* items of a work-group */
+    uint32_t max_local_dim[3];
+    uint32_t max_groups[3];  /* work-groups of a launch, by dimension */
+    uint32_t local_memory;   /* bytes of shared memory of a work-group */
+    uint32_t max_params;     /* bytes of parameters that go by value: push constants or arguments */
+    uint32_t max_bindings;   /* storage buffers of one kernel */
+    uint32_t binding_align;  /* offsets of bindings are multiples of it; 0: whole buffers are bound
+                                and kernels add the offset (OpenCL) */
+    uint64_t max_binding;    /* bytes that one binding can reach */
+    const char *variant;     /* prefer variants whose name contains it; NULL */
+} gb_gpu_caps;
+
+#define GB_GPU_MAX_BINDINGS 20
+
+/* One kernel: its text is complete (OpenCL C 1.2 or GLSL 4.50 for Vulkan 1.1) and its entry point
+ * is "gb_kernel" in OpenCL and "main" in GLSL. Arguments in OpenCL: n_bindings buffers, then the
+ * parameters: a struct of n_params ints by value, or one more buffer where params_buffer is set.
+ * In GLSL: set 0, binding k for the k-th buffer, push constants at offset 0, or binding n_bindings
+ * for the buffer of parameters. */
+typedef struct gb_gpu_kernel {
+    const char *name;   /* body and variant: "pointwise.rows"; for reports */
+    const char *source;
+    uint64_t hash;      /* of source */
+    uint32_t local[3];  /* work-group size; the text has it too */
+    int n_bindings, n_params;
+    bool params_buffer;
+} gb_gpu_kernel;
+
+/* The bytes of a plan's buffer that a launch touches: what hazards are derived from. */
+typedef struct gb_gpu_binding {
+    int buffer;             /* index into plan->buffer */
+    uint64_t offset, bytes; /* the exact range; bind from gb_gpu_bind_offset */
+    bool read, write;
+} gb_gpu_binding;
+
+typedef struct gb_gpu_launch {
+    int step;   /* index into plan->step; launches are in step order */
+    int kernel; /* index into gb_gpu_program.kernel */
+    const gb_gpu_binding *binding; /* kernel->n_bindings */
+    const int32_t *params;         /* kernel->n_params words (floats as their bits) */
+    uint32_t groups[3];            /* all at least 1 */
+} gb_gpu_launch;
+
+typedef struct gb_gpu_program {
+    int n_kernels, n_launches;
+    gb_gpu_kernel *kernel; /* distinct texts */
+    gb_gpu_launch *launch;
+    void *memory; /* owns everything */
+} gb_gpu_program;
+
+/* Where a binding starts: its offset cut to the alignment of bindings (0 for whole buffers). The
+ * kernels' parameters assume exactly this. */
+static inline uint64_t gb_gpu_bind_offset(const gb_gpu_caps *caps, const gb_gpu_binding *b)
+{
+    return caps->binding_align ? b->offset - b->offset % caps->binding_align : 0;
+}
+
+/* Backend slot query: all of it that does not need a device. */
+void gb_gpu_query(const gb_gpu_caps *caps, const gb_step *step, gb_answer *answer);
+/* Errors: UNSUPPORTED (names the step), OUT_OF_MEMORY. The program does not refer to the plan. */
+gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
+                                gb_gpu_program **program, gb_error *err);
+void gb_gpu_program_destroy(gb_gpu_program **program);
+
+uint64_t gb_gpu_hash(const void *data, size_t bytes, uint64_t seed); /* seed 0, or a hash to go on */
+
+#endif
