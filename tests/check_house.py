@@ -10,7 +10,7 @@ from pathlib import Path
 
 root, shared, static = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 PUBLIC = r"gimbal/\w+\.h"
-LEAF = r"gimbal/(types|status)\.h"
+LEAF = r"gimbal/(types|status|file)\.h"
 PLAN = r"core/passes/plan\.h|core/ir/(prim|expr)\.h"
 GPU = r"|backends/gpu/.*|shaders/.*"
 
@@ -21,9 +21,9 @@ ALLOWED = {
     "core/ir": r"gimbal/(types|status|graph)\.h",
     "core/passes": r"gimbal/(types|status|graph|program)\.h|core/ir/.*",
     "core/runtime": PUBLIC + r"|core/(ir|passes)/.*|backends/backend\.h",
-    "backends": rf"gimbal/(types|status|device)\.h|{PLAN}|backends/[^/]*",
-    "backends/opencl": rf"gimbal/(types|status|device)\.h|{PLAN}|backends/[^/]*{GPU}",
-    "backends/vulkan": rf"gimbal/(types|status|device)\.h|{PLAN}|backends/[^/]*{GPU}",
+    "backends": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*",
+    "backends/opencl": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*{GPU}",
+    "backends/vulkan": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*{GPU}",
     "tools": PUBLIC + r"|tools/.*",
     "examples": PUBLIC,
 }

@@ -4,7 +4,7 @@
 
 #include <stdio.h>
 
-#include <gimbal/io.h>
+#include <gimbal/file.h>
 
 /* A failure that errno explains; doing is what was tried, for example "reading". */
 gb_status gb_fail_errno(gb_error *err, int code, const char *path, const char *doing);

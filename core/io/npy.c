@@ -2,6 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <gimbal/io.h>
+
 #include "core/base/file.h"
 
 static const char *const descriptions[GB_DTYPE_COUNT] = {
