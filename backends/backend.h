@@ -32,7 +32,9 @@ typedef struct gb_peak { double gflops, gb_per_s; } gb_peak;
 
 typedef struct gb_backend {
     const char *name;
-    /* Lists devices. Finding none is no failure: *n = 0 and reason says why in one line. */
+    bool diagnostic; /* reference and null: for checks, never chosen by "auto" */
+    /* Lists devices. Finding none is no failure: *n = 0 and reason says why in one line. The
+     * runtime fills backend and same_as, and id where it is empty ("name:index"). */
     gb_status (*enumerate)(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
                            char *reason, size_t reason_size);
     gb_status (*open)(const gb_backend_options *o, int index, gb_backend_device **dev,
@@ -68,11 +70,18 @@ typedef struct gb_backend {
 
     gb_status (*wait)(gb_backend_device *dev, gb_error *err);
     bool (*lost)(gb_backend_device *dev);
+    /* Elements of a window in row-major order as doubles, unrounded; optional (the reference). */
+    gb_status (*read_f64)(gb_backend_device *dev, gb_backend_buffer *buf, const gb_operand *where,
+                          double *dst, gb_error *err);
+    gb_status (*write_f64)(gb_backend_device *dev, gb_backend_buffer *buf, const gb_operand *where,
+                           const double *src, gb_error *err);
     /* Measured arithmetic and memory peaks; optional. */
     gb_status (*peak)(gb_backend_device *dev, gb_peak *peak, gb_error *err);
 } gb_backend;
 
-/* Those that this build has, ended by NULL; backends/registry.c. */
+/* Those that this build has, in order of preference, and the names of those left out of it; both
+ * ended by NULL; backends/registry.c. */
 extern const gb_backend *const gb_backends[];
+extern const char *const gb_backends_left_out[];
 
 #endif

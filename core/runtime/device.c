@@ -1,0 +1,98 @@
+/* Devices: chosen by id, opened through their backend. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/runtime/runtime.h"
+
+/* Real devices before slower ones; negative: never chosen. */
+static int rank(const gb_context *c, int i)
+{
+    if (!c->info[i].usable || c->listed[i].backend->diagnostic) return -1;
+    switch (c->info[i].kind) {
+    case GB_DEVICE_DISCRETE: return 2;
+    case GB_DEVICE_INTEGRATED: return 1;
+    case GB_DEVICE_CPU: return 0;
+    default: return -1;
+    }
+}
+
+static int choose(const gb_context *c)
+{
+    int best = -1;
+    for (int i = 0; i < c->n; i++) {
+        int r = rank(c, i), b = best < 0 ? -1 : rank(c, best);
+        if (r > b || (r >= 0 && r == b && c->info[i].memory_bytes > c->info[best].memory_bytes))
+            best = i;
+    }
+    return best;
+}
+
+static int find(const gb_context *c, const char *id)
+{
+    if (strcmp(id, "auto") == 0) return choose(c);
+    for (int i = 0; i < c->n; i++)
+        if (strcmp(c->info[i].id, id) == 0) return i;
+    return -1;
+}
+
+static gb_status not_found(gb_context *c, const char *id, gb_error *err)
+{
+    char list[400] = "devices here: ";
+    size_t used = strlen(list);
+    for (int i = 0; i < c->n && used < sizeof list; i++)
+        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "",
+                                 c->info[i].id);
+    size_t length = strcspn(id, ":");
+    for (int i = 0; i < c->n_missing; i++)
+        if (strlen(c->missing[i].backend) == length &&
+            strncmp(c->missing[i].backend, id, length) == 0)
+            return gb_fail(err, GB_NOT_FOUND, id, list, "there is no device '%s': %s", id,
+                           c->missing[i].reason);
+    return gb_fail(err, GB_NOT_FOUND, id, list, "there is no device '%s'", id);
+}
+
+gb_status gb_device_open(gb_context *ctx, const char *id, gb_device **dev, gb_error *err)
+{
+    if (!ctx || !id || !dev) return gb_fail(err, GB_INVALID, id, NULL, "an argument is NULL");
+    *dev = NULL;
+    const gb_device_info *info;
+    int n;
+    gb_status status = gb_context_devices(ctx, &info, &n, err);
+    if (status != GB_OK) return status;
+    int i = find(ctx, id);
+    if (i < 0) return not_found(ctx, id, err);
+    if (!info[i].usable)
+        return gb_fail(err, GB_DEVICE, info[i].id, "choose another device (gimbal devices)",
+                       "device %s (%s) cannot be used: %s", info[i].id, info[i].name,
+                       info[i].reason);
+    gb_device *d = calloc(1, sizeof *d);
+    if (!d) return gb_fail(err, GB_OUT_OF_MEMORY, info[i].id, NULL, "no memory for a device");
+    *d = (gb_device){.ctx = ctx, .info = info[i], .backend = ctx->listed[i].backend};
+    status = d->backend->open(&ctx->options, ctx->listed[i].index, &d->dev, err);
+    if (status != GB_OK) {
+        free(d);
+        return status;
+    }
+    *dev = d;
+    return GB_OK;
+}
+
+void gb_device_close(gb_device **dev)
+{
+    if (!dev || !*dev) return;
+    (*dev)->backend->close((*dev)->dev);
+    free(*dev);
+    *dev = NULL;
+}
+
+const gb_device_info *gb_device_get_info(const gb_device *dev)
+{
+    return dev ? &dev->info : NULL;
+}
+
+gb_status gb_device_wait(gb_device *dev, gb_error *err)
+{
+    if (!dev) return gb_fail(err, GB_INVALID, "device", NULL, "there is no device to wait for");
+    return dev->backend->wait(dev->dev, err);
+}

@@ -1,0 +1,75 @@
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include <gimbal/device.h>
+
+static void lists_and_opens_every_device(void **state)
+{
+    (void)state;
+    gb_context *ctx;
+    gb_error err;
+    assert_int_equal(gb_context_create(NULL, &ctx, &err), GB_OK);
+    const gb_device_info *d;
+    int n, found = 0;
+    assert_int_equal(gb_context_devices(ctx, &d, &n, &err), GB_OK);
+    for (int i = 0; i < n; i++) {
+        found += strcmp(d[i].id, "reference") == 0 || strcmp(d[i].id, "null") == 0;
+        assert_true(d[i].usable || d[i].reason[0]);
+        for (int j = 0; j < i; j++) assert_string_not_equal(d[i].id, d[j].id);
+        gb_device *dev;
+        gb_status status = gb_device_open(ctx, d[i].id, &dev, &err);
+        assert_int_equal(status, d[i].usable ? GB_OK : GB_DEVICE);
+        if (status == GB_OK) assert_string_equal(gb_device_get_info(dev)->id, d[i].id);
+        if (status == GB_OK) assert_int_equal(gb_device_wait(dev, &err), GB_OK);
+        gb_device_close(&dev);
+    }
+    assert_int_equal(found, 2);
+    gb_context_destroy(&ctx);
+    gb_context_destroy(&ctx);
+}
+
+static void absent_device_lists_those_there_are(void **state)
+{
+    (void)state;
+    gb_context *ctx;
+    gb_error err;
+    gb_device *dev;
+    assert_int_equal(gb_context_create(NULL, &ctx, &err), GB_OK);
+    assert_int_equal(gb_device_open(ctx, "vulkan:77", &dev, &err), GB_NOT_FOUND);
+    assert_null(dev);
+    assert_string_equal(err.input, "vulkan:77");
+    assert_non_null(strstr(err.hint, "reference"));
+    gb_context_destroy(&ctx);
+}
+
+static void auto_takes_no_software_device(void **state)
+{
+    (void)state;
+    gb_context *ctx;
+    gb_error err;
+    gb_device *dev;
+    assert_int_equal(gb_context_create(NULL, &ctx, &err), GB_OK);
+    gb_status status = gb_device_open(ctx, "auto", &dev, &err);
+    if (status == GB_OK) {
+        const gb_device_info *info = gb_device_get_info(dev);
+        assert_int_not_equal(info->kind, GB_DEVICE_SOFTWARE);
+        assert_string_not_equal(info->backend, "reference");
+        assert_string_not_equal(info->backend, "null");
+        gb_device_close(&dev);
+    } else {
+        assert_int_equal(status, GB_NOT_FOUND);
+    }
+    gb_context_destroy(&ctx);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_and_opens_every_device),
+                                       cmocka_unit_test(absent_device_lists_those_there_are),
+                                       cmocka_unit_test(auto_takes_no_software_device)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
