@@ -3,9 +3,16 @@
 #include "backends/cpu/kernels/impl.h"
 
 /* In order of preference: the first that can do a problem is taken. */
-static const gb_contraction_impl *const impls[] = {&gb_contraction_plain};
-
-enum { COUNT = sizeof impls / sizeof *impls };
+static const gb_contraction_impl *const *impls_of(gb_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == GB_ISA_AVX512) return gb_contraction_impls_avx512;
+    if (isa == GB_ISA_AVX2) return gb_contraction_impls_avx2;
+#else
+    (void)isa;
+#endif
+    return gb_contraction_impls_baseline;
+}
 
 static bool has_rows_and_columns(const gb_contraction *p)
 {
@@ -24,10 +31,10 @@ gb_status gb_contraction_plan_make(const gb_cpu *cpu, const gb_contraction *prob
 {
     *plan = (gb_contraction_plan){.problem = *problem, .cpu = *cpu};
     bool known = !name;
-    for (size_t i = 0; i < COUNT; i++) {
-        if (name && strcmp(name, impls[i]->name)) continue;
+    for (const gb_contraction_impl *const *impl = impls_of(cpu->isa); *impl; impl++) {
+        if (name && strcmp(name, (*impl)->name)) continue;
         known = true;
-        if (impls[i]->can(cpu, problem)) return prepare(impls[i], plan, err);
+        if ((*impl)->can(cpu, problem)) return prepare(*impl, plan, err);
     }
     if (!known)
         return gb_fail(err, GB_NOT_FOUND, name, NULL, "no such implementation of contractions");
@@ -48,7 +55,9 @@ void gb_contraction_run(const gb_contraction_plan *plan, const gb_contraction_ar
 
 const char *gb_contraction_impl_name(size_t index)
 {
-    return index < COUNT ? impls[index]->name : NULL;
+    const gb_contraction_impl *const *impl = impls_of(GB_ISA_BASELINE); /* all have the same */
+    while (*impl && index--) impl++;
+    return *impl ? (*impl)->name : NULL;
 }
 
 const char *gb_contraction_plan_name(const gb_contraction_plan *plan)

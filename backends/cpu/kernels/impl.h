@@ -48,4 +48,9 @@ static inline void gb_epilogue_apply(const gb_epilogue *e, float *c, int64_t row
 
 extern const gb_contraction_impl gb_contraction_plain;
 
+/* For each level, its implementations in order of preference; NULL at the end. */
+extern const gb_contraction_impl *const gb_contraction_impls_baseline[];
+extern const gb_contraction_impl *const gb_contraction_impls_avx2[];
+extern const gb_contraction_impl *const gb_contraction_impls_avx512[];
+
 #endif
