@@ -32,8 +32,9 @@ static double now(void)
     {                                                                                              \
         typedef float v __attribute__((vector_size(bytes)));                                       \
         v acc[12] = {0}, x = {0}, y = {0};                                                         \
+        for (int i = 0; i < 12; i++) __asm__ volatile("" : "+x"(acc[i])); /* not known equal */    \
         for (int r = 0; r < rounds; r++) {                                                         \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) acc[i] += x * y;                 \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) acc[i] = acc[i] * x + y;                \
             __asm__ volatile("" : "+x"(x));                                                        \
         }                                                                                          \
         for (int i = 1; i < 12; i++) acc[0] += acc[i];                                             \
