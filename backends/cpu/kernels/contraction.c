@@ -55,9 +55,13 @@ void gb_contraction_run(const gb_contraction_plan *plan, const gb_contraction_ar
 
 const char *gb_contraction_impl_name(size_t index)
 {
-    const gb_contraction_impl *const *impl = impls_of(GB_ISA_BASELINE); /* all have the same */
-    while (*impl && index--) impl++;
-    return *impl ? (*impl)->name : NULL;
+    const gb_contraction_impl *const *list = impls_of(GB_ISA_BASELINE); /* all levels have the same */
+    for (size_t i = 0; list[i]; i++) {
+        bool again = false; /* a method may have one entry a kind */
+        for (size_t j = 0; j < i; j++) again |= !strcmp(list[j]->name, list[i]->name);
+        if (!again && !index--) return list[i]->name;
+    }
+    return NULL;
 }
 
 const char *gb_contraction_plan_name(const gb_contraction_plan *plan)

@@ -1,0 +1,341 @@
+/* Matrix products. B is packed into panels of TILE_COLS columns; A is read in place where its
+ * layout suits a tile kernel, else packed block by block. Thin products, where packing would cost
+ * more than the work, are dot products along k. */
+#include <string.h>
+
+#include "backends/cpu/kernels/impl.h"
+#include "backends/cpu/kernels/level.h"
+
+enum {
+    TASKS_WANTED = 32,
+    BLOCK_TILES = 8,   /* rows of a task, in tiles */
+    BLOCK_DEPTH = 256, /* k that is summed in registers at a time: a panel of it fits L1 */
+    PART_DEPTH = 1024, /* least k of a part */
+    THIN = 4           /* up to so many rows or columns are dot products */
+};
+
+typedef enum { A_ROWS, A_COLUMNS, A_PACKED } a_mode;
+
+typedef struct {
+    gb_gemm_dims d;
+    bool accumulate, thin, b_in_place;
+    a_mode a;
+    int64_t batches, panels;
+    int64_t row_blocks, column_blocks, parts;
+    int64_t b_batches, b_floats;        /* packed: how many matrices, floats of each */
+    int64_t parts_floats, worker_floats;
+} gemm;
+
+/* Rows that far apart fall into few sets of the L1 cache and push each other out. */
+static bool collides(int64_t stride)
+{
+    return stride * (int64_t)sizeof(float) % 1024 == 0;
+}
+
+static void plan_layouts(gemm *g)
+{
+    const gb_gemm_dims *d = &g->d;
+    g->thin = d->a_col == 1 && ((d->m <= THIN && d->b_row == 1) || d->n <= THIN);
+    if (g->thin) {
+        g->b_in_place = d->b_row == 1;
+        g->b_floats = d->n * round_up(d->k, 16);
+    } else {
+        g->b_in_place = d->b_col == 1 && d->m <= TILE_ROWS && d->n % LANES == 0;
+        g->b_floats = g->panels * TILE_COLS * d->k;
+    }
+    bool reuse = d->n > TILE_COLS;
+    if (d->a_col == 1 && !(reuse && collides(d->a_row))) g->a = A_ROWS;
+    else if (d->a_row == 1 && !(reuse && collides(d->a_col))) g->a = A_COLUMNS;
+    else g->a = A_PACKED;
+    g->b_batches = g->b_in_place ? 0 : (d->b_batch[0] ? d->batch[0] : 1) *
+                                           (d->b_batch[1] ? d->batch[1] : 1);
+    if (g->a == A_PACKED) g->worker_floats = BLOCK_TILES * TILE_ROWS * BLOCK_DEPTH;
+}
+
+static gemm gemm_of(const gb_contraction *problem)
+{
+    const gb_gemm_dims *d = &problem->gemm;
+    gemm g = {.d = *d, .accumulate = problem->accumulate, .parts = 1};
+    g.batches = d->batch[0] * d->batch[1];
+    g.panels = ceil_div(d->n, TILE_COLS);
+    plan_layouts(&g);
+    g.row_blocks = ceil_div(d->m, BLOCK_TILES * TILE_ROWS);
+    int64_t tasks = g.batches * g.row_blocks;
+    g.column_blocks = tasks >= TASKS_WANTED ? 1 : min_of(g.panels, TASKS_WANTED / tasks);
+    tasks *= g.column_blocks;
+    if (!g.thin && tasks < TASKS_WANTED)
+        g.parts = min_of(TASKS_WANTED / tasks, ceil_div(d->k, PART_DEPTH));
+    if (g.parts < 1) g.parts = 1;
+    if (g.parts > 1) g.parts_floats = round_up(g.parts * g.batches * d->m * d->n, 16);
+    return g;
+}
+
+typedef struct {
+    const gemm *g;
+    const gb_contraction_args *args;
+    float *b, *parts, *workers;
+} job;
+
+static int64_t at_batch(const gb_gemm_dims *d, const int64_t stride[2], int64_t batch)
+{
+    return batch / d->batch[1] * stride[0] + batch % d->batch[1] * stride[1];
+}
+
+/* Which packed B a batch uses. */
+static int64_t packed_index(const gb_gemm_dims *d, int64_t batch)
+{
+    int64_t i0 = d->b_batch[0] ? batch / d->batch[1] : 0;
+    int64_t i1 = d->b_batch[1] ? batch % d->batch[1] : 0;
+    return d->b_batch[1] ? i0 * d->batch[1] + i1 : i0;
+}
+
+/* The batch whose B is packed at an index. */
+static int64_t batch_of_packed(const gb_gemm_dims *d, int64_t index)
+{
+    return d->b_batch[1] ? index : index * d->batch[1];
+}
+
+/* to[k * ld + i] = from[i * row + k * col], by cache lines of whichever side is contiguous. */
+static void pack(float *to, int64_t ld, const float *from, int64_t row, int64_t col, int64_t rows,
+                 int64_t depth)
+{
+    if (row == 1) {
+        for (int64_t k = 0; k < depth; k++)
+            memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
+        return;
+    }
+    for (int64_t k0 = 0; k0 < depth; k0 += 16)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t k = k0; k < min_of(k0 + 16, depth); k++)
+                to[k * ld + i] = from[i * row + k * col];
+}
+
+static void pack_panel(void *ctx, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = ctx;
+    const gemm *g = j->g;
+    const gb_gemm_dims *d = &g->d;
+    int64_t chunks = ceil_div(d->k, BLOCK_DEPTH), k0 = task % chunks * BLOCK_DEPTH;
+    int64_t panel = task / chunks % g->panels, index = task / chunks / g->panels;
+    int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, d->n - n0);
+    int64_t depth = min_of(BLOCK_DEPTH, d->k - k0);
+    const float *b = j->args->b + at_batch(d, d->b_batch, batch_of_packed(d, index)) +
+                     k0 * d->b_row + n0 * d->b_col;
+    float *to = j->b + index * g->b_floats + (panel * d->k + k0) * TILE_COLS;
+    if (cols < TILE_COLS) memset(to, 0, (size_t)(depth * TILE_COLS) * sizeof *to);
+    pack(to, TILE_COLS, b, d->b_col, d->b_row, cols, depth);
+}
+
+/* Where c is collected: the result, or a part of it that is summed later. */
+typedef struct {
+    float *c;
+    int64_t ld;
+    bool accumulate, last;
+} sink;
+
+static void finish(const job *j, int64_t batch, int64_t row0, int64_t rows, int64_t col0,
+                   int64_t cols)
+{
+    const gb_gemm_dims *d = &j->g->d;
+    float *c = j->args->c + at_batch(d, d->c_batch, batch) + row0 * d->c_row + col0;
+    gb_epilogue_apply(&j->args->epilogue, c, batch * d->m + row0, rows, col0, cols, d->c_row);
+}
+
+typedef struct {
+    int64_t batch, part;
+    int64_t row0, row1, panel0, panel1;
+    int64_t k0, depth;
+    const float *packed_a;
+} block;
+
+static int64_t tile_start(const block *k, int64_t tile, int64_t tiles)
+{
+    return k->row0 + (k->row1 - k->row0) * tile / tiles;
+}
+
+static void do_tile(const job *j, const block *k, const tile_out *out, int64_t tile, int64_t row)
+{
+    const gemm *g = j->g;
+    const gb_gemm_dims *d = &g->d;
+    int64_t panel = out->col / TILE_COLS, ldb = g->b_in_place ? d->b_row : TILE_COLS;
+    const float *b = g->b_in_place ? j->args->b + at_batch(d, d->b_batch, k->batch) +
+                                         k->k0 * d->b_row + out->col
+                                   : j->b + packed_index(d, k->batch) * g->b_floats +
+                                         (panel * d->k + k->k0) * TILE_COLS;
+    const float *a = j->args->a + at_batch(d, d->a_batch, k->batch) + row * d->a_row +
+                     k->k0 * d->a_col;
+    if (g->a == A_ROWS) {
+        static const int64_t no_offset = 0;
+        const float *rows[TILE_ROWS];
+        for (int i = 0; i < out->rows; i++) rows[i] = a + i * d->a_row;
+        LEVEL(gb_tile_rows)(out, rows, &no_offset, 1, k->depth, b, ldb);
+        return;
+    }
+    int64_t lda = g->a == A_PACKED ? TILE_ROWS : d->a_col;
+    if (g->a == A_PACKED) a = k->packed_a + tile * TILE_ROWS * BLOCK_DEPTH;
+    tile_steps steps = {{1, 1, k->depth}, {0, 0, lda}, {0, 0, ldb}};
+    LEVEL(gb_tile_columns)(out, a, b, &steps);
+}
+
+static void do_block(const job *j, const block *k, const sink *s)
+{
+    int64_t tiles = ceil_div(k->row1 - k->row0, TILE_ROWS), n = j->g->d.n;
+    for (int64_t panel = k->panel0; panel < k->panel1; panel++)
+        for (int64_t t = 0; t < tiles; t++) {
+            int64_t row = tile_start(k, t, tiles), rows = tile_start(k, t + 1, tiles) - row;
+            int64_t col = panel * TILE_COLS, cols = min_of(TILE_COLS, n - col);
+            float *c[TILE_ROWS];
+            for (int64_t i = 0; i < rows; i++) c[i] = s->c + (row + i) * s->ld;
+            tile_out out = {c, col, (int)rows, (int)cols, s->accumulate};
+            do_tile(j, k, &out, t, row);
+            if (s->last) finish(j, k->batch, row, rows, col, cols);
+        }
+}
+
+static void pack_block(const job *j, const block *k, float *to)
+{
+    const gb_gemm_dims *d = &j->g->d;
+    int64_t tiles = ceil_div(k->row1 - k->row0, TILE_ROWS);
+    for (int64_t t = 0; t < tiles; t++) {
+        int64_t row = tile_start(k, t, tiles);
+        const float *a = j->args->a + at_batch(d, d->a_batch, k->batch) + row * d->a_row +
+                         k->k0 * d->a_col;
+        pack(to + t * TILE_ROWS * BLOCK_DEPTH, TILE_ROWS, a, d->a_row, d->a_col,
+             tile_start(k, t + 1, tiles) - row, k->depth);
+    }
+}
+
+static void do_task(void *ctx, int64_t task, int worker)
+{
+    const job *j = ctx;
+    const gemm *g = j->g;
+    const gb_gemm_dims *d = &g->d;
+    int64_t cb = task % g->column_blocks, rb = task / g->column_blocks % g->row_blocks;
+    int64_t rest = task / (g->column_blocks * g->row_blocks);
+    block k = {.part = rest % g->parts, .batch = rest / g->parts};
+    k.row0 = d->m * rb / g->row_blocks;
+    k.row1 = d->m * (rb + 1) / g->row_blocks;
+    k.panel0 = g->panels * cb / g->column_blocks;
+    k.panel1 = g->panels * (cb + 1) / g->column_blocks;
+    sink s = {j->args->c + at_batch(d, d->c_batch, k.batch), d->c_row, g->accumulate};
+    if (g->parts > 1)
+        s = (sink){j->parts + (k.part * g->batches + k.batch) * d->m * d->n, d->n, false};
+    int64_t until = d->k * (k.part + 1) / g->parts;
+    k.k0 = d->k * k.part / g->parts;
+    float *packed = j->workers + worker * g->worker_floats;
+    k.packed_a = packed;
+    do { /* once at least: an empty sum is zero */
+        k.depth = min_of(BLOCK_DEPTH, until - k.k0);
+        s.last = g->parts == 1 && k.k0 + k.depth == until;
+        if (g->a == A_PACKED) pack_block(j, &k, packed);
+        do_block(j, &k, &s);
+        s.accumulate = true;
+        k.k0 += k.depth;
+    } while (k.k0 < until);
+}
+
+static void sum_row(void *ctx, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = ctx;
+    const gb_gemm_dims *d = &j->g->d;
+    int64_t batch = task / d->m, row = task % d->m, size = j->g->batches * d->m * d->n;
+    float *c = j->args->c + at_batch(d, d->c_batch, batch) + row * d->c_row;
+    const float *from = j->parts + task * d->n;
+    for (int64_t i = 0; i < d->n; i++) c[i] = (j->g->accumulate ? c[i] : 0) + from[i];
+    for (int64_t p = 1; p < j->g->parts; p++) {
+        from += size;
+        for (int64_t i = 0; i < d->n; i++) c[i] += from[i];
+    }
+    finish(j, batch, row, 1, 0, d->n);
+}
+
+/* ---- thin products ---- */
+
+static void pack_rows_of_k(void *ctx, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = ctx;
+    const gb_gemm_dims *d = &j->g->d;
+    int64_t index = task / d->n, n = task % d->n;
+    const float *b = j->args->b + at_batch(d, d->b_batch, batch_of_packed(d, index)) + n * d->b_col;
+    float *to = j->b + index * j->g->b_floats + n * round_up(d->k, 16);
+    for (int64_t k = 0; k < d->k; k++) to[k] = b[k * d->b_row];
+}
+
+static float dot(const float *a, const float *b, int64_t k)
+{
+    vec acc[4] = {0};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= k; i += 4 * LANES)
+        for (int v = 0; v < 4; v++) acc[v] += load(a + i + v * LANES) * load(b + i + v * LANES);
+    acc[0] += acc[1] + acc[2] + acc[3];
+    float sum = 0;
+    for (int v = 0; v < LANES; v++) sum += acc[0][v];
+    for (; i < k; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+enum { THIN_ROWS = 64 }; /* elements of c in the long direction of a task */
+
+static void do_thin(void *ctx, int64_t task, int worker)
+{
+    (void)worker;
+    const job *j = ctx;
+    const gemm *g = j->g;
+    const gb_gemm_dims *d = &g->d;
+    bool tall = d->m >= d->n;
+    int64_t blocks = ceil_div(tall ? d->m : d->n, THIN_ROWS), batch = task / blocks;
+    int64_t from = task % blocks * THIN_ROWS, until = from + THIN_ROWS;
+    int64_t i0 = tall ? from : 0, i1 = tall ? min_of(until, d->m) : d->m;
+    int64_t j0 = tall ? 0 : from, j1 = tall ? d->n : min_of(until, d->n);
+    const float *a = j->args->a + at_batch(d, d->a_batch, batch);
+    const float *b = g->b_in_place ? j->args->b + at_batch(d, d->b_batch, batch)
+                                   : j->b + packed_index(d, batch) * g->b_floats;
+    int64_t ldb = g->b_in_place ? d->b_col : round_up(d->k, 16);
+    float *c = j->args->c + at_batch(d, d->c_batch, batch);
+    for (int64_t i = i0; i < i1; i++)
+        for (int64_t n = j0; n < j1; n++) {
+            float sum = dot(a + i * d->a_row, b + n * ldb, d->k), *to = c + i * d->c_row + n;
+            *to = g->accumulate ? *to + sum : sum;
+        }
+    finish(j, batch, i0, i1 - i0, j0, j1 - j0);
+}
+
+static bool can(const gb_cpu *cpu, const gb_contraction *problem)
+{
+    (void)cpu;
+    return problem->kind == GB_GEMM;
+}
+
+static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
+{
+    (void)err;
+    gemm g = gemm_of(&plan->problem);
+    int64_t floats = round_up(g.b_batches * g.b_floats, 16) + g.parts_floats +
+                     gb_pool_workers(plan->cpu.pool) * g.worker_floats;
+    plan->scratch_bytes = (size_t)floats * sizeof(float);
+    return GB_OK;
+}
+
+static void run(const gb_contraction_plan *plan, const gb_contraction_args *args)
+{
+    gemm g = gemm_of(&plan->problem);
+    gb_pool *pool = plan->cpu.pool;
+    job j = {&g, args, args->scratch, NULL, NULL};
+    j.parts = j.b + round_up(g.b_batches * g.b_floats, 16);
+    j.workers = j.parts + g.parts_floats;
+    if (g.thin) {
+        gb_pool_run(pool, g.b_batches * g.d.n, pack_rows_of_k, &j);
+        int64_t length = g.d.m >= g.d.n ? g.d.m : g.d.n;
+        gb_pool_run(pool, g.batches * ceil_div(length, THIN_ROWS), do_thin, &j);
+        return;
+    }
+    gb_pool_run(pool, g.b_batches * g.panels * ceil_div(g.d.k, BLOCK_DEPTH), pack_panel, &j);
+    gb_pool_run(pool, g.batches * g.parts * g.row_blocks * g.column_blocks, do_task, &j);
+    if (g.parts > 1) gb_pool_run(pool, g.batches * g.d.m, sum_row, &j);
+}
+
+const gb_contraction_impl LEVEL(gb_contraction_gemm) = {
+    .name = "direct", .can = can, .prepare = prepare, .run = run};

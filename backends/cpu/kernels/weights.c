@@ -1,0 +1,228 @@
+/* Convolution backward to the weights: dw[o][tap][c] sums dy[pixel][o] * x[pixel + tap][c] over all
+ * output pixels. Both operands are read where they lie: a tile has output channels for rows and
+ * input channels for columns, and its k runs over the pixels that see the tap.
+ *
+ * Where the channels do not fill vectors (first layers), x is first laid out with all taps of a
+ * pixel side by side. The batch is cut into parts with a dw of their own, summed in order at the
+ * end. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/cpu/kernels/impl.h"
+#include "backends/cpu/kernels/level.h"
+
+enum {
+    TASKS_WANTED = 64,
+    PARTS_BYTES = 8 << 20,  /* of all dw together */
+    BLOCK_ROWS = 48,        /* output channels of a task */
+    BLOCK_PIXELS = 128,     /* so that both operands of a block stay in L1 */
+    BLOCK_PIXELS_MANY = 512 /* where dw is large, to read and write it less often */
+};
+
+typedef struct {
+    gb_conv_dims d;
+    bool accumulate, unfold;
+    int64_t cg, og, filter;        /* channels of a group; floats of a filter */
+    int64_t blocks, rows, parts;   /* blocks of output channels a group; parts of the batch */
+    int64_t images, band;          /* of a block of pixels */
+    int64_t unfolded, worker_floats; /* floats of a pixel; of a worker */
+} weights;
+
+static weights weights_of(const gb_contraction *problem)
+{
+    const gb_conv_dims *d = &problem->conv;
+    weights w = {.d = *d, .accumulate = problem->accumulate};
+    w.cg = d->c / d->groups;
+    w.og = d->o / d->groups;
+    w.filter = d->kh * d->kw * w.cg;
+    w.unfold = w.cg % LANES != 0;
+    w.blocks = w.unfold ? 1 : ceil_div(w.og, BLOCK_ROWS);
+    w.rows = ceil_div(w.og, w.blocks);
+    int64_t bytes = d->o * w.filter * 4, pixels = d->oh * d->ow;
+    w.parts = min_of(TASKS_WANTED / (w.blocks * d->groups), PARTS_BYTES / bytes);
+    w.parts = min_of(w.parts, d->n);
+    if (w.parts < 1) w.parts = 1;
+    int64_t want = w.rows * w.filter * 4 > 128 << 10 && !w.unfold ? BLOCK_PIXELS_MANY : BLOCK_PIXELS;
+    w.images = pixels > 0 && pixels < want ? want / pixels : 1;
+    w.band = w.images > 1 ? d->oh : ceil_div(want, d->ow > 0 ? d->ow : 1);
+    if (w.unfold) {
+        w.unfolded = round_up(w.filter, LANES);
+        w.worker_floats = round_up(w.images * w.band * d->ow * w.unfolded, 16);
+    }
+    return w;
+}
+
+typedef struct {
+    const weights *w;
+    const gb_contraction_args *args;
+    float *parts, *unfolded;
+} job;
+
+/* A block of pixels: rows row0 .. row0 + rows of images image0 .. image0 + images. */
+typedef struct {
+    int64_t image0, images, row0, rows;
+} block;
+
+typedef struct {
+    const weights *w;
+    const float *dy, *x; /* of the group */
+    float *dw;           /* of the group */
+    int64_t o0, o1;      /* output channels within the group */
+    bool accumulate;
+} target;
+
+/* Output positions 0 .. outs that read inside the image through a tap at `offset`. */
+static void seen_by(int64_t offset, int64_t stride, int64_t size, int64_t outs, int64_t *from,
+                    int64_t *until)
+{
+    *from = offset < 0 ? ceil_div(-offset, stride) : 0;
+    *until = size - offset > 0 ? min_of(outs, ceil_div(size - offset, stride)) : 0;
+    if (*from > *until) *from = *until;
+}
+
+/* One strip of columns of dw, for all output channels of the target. */
+static void strip(const target *t, const float *dy, const float *b, const tile_steps *steps,
+                  int64_t col, int64_t cols)
+{
+    int64_t count = t->o1 - t->o0, tiles = ceil_div(count, TILE_ROWS), o = t->o0;
+    for (int64_t i = 0; i < tiles; i++) {
+        int64_t until = t->o0 + count * (i + 1) / tiles;
+        float *c[TILE_ROWS];
+        for (int64_t r = 0; r < until - o; r++) c[r] = t->dw + (o + r) * t->w->filter;
+        tile_out out = {c, col, (int)(until - o), (int)cols, t->accumulate};
+        LEVEL(gb_tile_columns)(&out, dy + o, b, steps);
+        o = until;
+    }
+}
+
+static void add_block_in_place(const target *t, const block *k)
+{
+    const gb_conv_dims *d = &t->w->d;
+    for (int64_t tap = 0; tap < d->kh * d->kw; tap++) {
+        int64_t fy = tap / d->kw * d->dilation_h - d->pad_top;
+        int64_t fx = tap % d->kw * d->dilation_w - d->pad_left, y0, y1, x0, x1;
+        seen_by(fy, d->stride_h, d->h, d->oh, &y0, &y1);
+        seen_by(fx, d->stride_w, d->w, d->ow, &x0, &x1);
+        if (y0 < k->row0) y0 = k->row0;
+        y1 = min_of(y1, k->row0 + k->rows);
+        tile_steps steps = {
+            {k->images, y1 > y0 ? y1 - y0 : 0, x1 - x0},
+            {d->oh * d->ow * d->o, d->ow * d->o, d->o},
+            {d->h * d->w * d->c, d->stride_h * d->w * d->c, d->stride_w * d->c}};
+        const float *dy = t->dy, *x = t->x;
+        if (steps.count[0] * steps.count[1] * steps.count[2] > 0) {
+            dy += ((k->image0 * d->oh + y0) * d->ow + x0) * d->o;
+            x += ((k->image0 * d->h + y0 * d->stride_h + fy) * d->w + x0 * d->stride_w + fx) * d->c;
+        }
+        for (int64_t c = 0; c < t->w->cg; c += TILE_COLS)
+            strip(t, dy, x + c, &steps, tap * t->w->cg + c, min_of(TILE_COLS, t->w->cg - c));
+    }
+}
+
+static void unfold_pixel(const target *t, int64_t image, int64_t oy, int64_t ox, float *to)
+{
+    const gb_conv_dims *d = &t->w->d;
+    int64_t cg = t->w->cg;
+    memset(to + t->w->filter, 0, (size_t)(t->w->unfolded - t->w->filter) * sizeof *to);
+    for (int64_t fy = 0; fy < d->kh; fy++)
+        for (int64_t fx = 0; fx < d->kw; fx++, to += cg) {
+            int64_t y = oy * d->stride_h + fy * d->dilation_h - d->pad_top;
+            int64_t x = ox * d->stride_w + fx * d->dilation_w - d->pad_left;
+            bool inside = y >= 0 && y < d->h && x >= 0 && x < d->w;
+            const float *from = inside ? t->x + ((image * d->h + y) * d->w + x) * d->c : NULL;
+            for (int64_t c = 0; c < cg; c++) to[c] = inside ? from[c] : 0;
+        }
+}
+
+static void add_block_unfolded(const target *t, const block *k, float *unfolded)
+{
+    const gb_conv_dims *d = &t->w->d;
+    float *to = unfolded;
+    for (int64_t i = 0; i < k->images; i++)
+        for (int64_t y = 0; y < k->rows; y++)
+            for (int64_t x = 0; x < d->ow; x++, to += t->w->unfolded)
+                unfold_pixel(t, k->image0 + i, k->row0 + y, x, to);
+    tile_steps steps = {{1, 1, k->images * k->rows * d->ow}, {0, 0, d->o}, {0, 0, t->w->unfolded}};
+    const float *dy = t->dy;
+    if (steps.count[2]) dy += (k->image0 * d->oh + k->row0) * d->ow * d->o;
+    for (int64_t c = 0; c < t->w->filter; c += TILE_COLS)
+        strip(t, dy, unfolded + c, &steps, c, min_of(TILE_COLS, t->w->filter - c));
+}
+
+static void finish(const job *j, int64_t row0, int64_t rows, int64_t col0, int64_t cols)
+{
+    int64_t ldc = j->w->filter;
+    gb_epilogue_apply(&j->args->epilogue, j->args->c + row0 * ldc + col0, row0, rows, col0, cols,
+                      ldc);
+}
+
+static void do_part(void *ctx, int64_t task, int worker)
+{
+    const job *j = ctx;
+    const weights *w = j->w;
+    int64_t b = task % w->blocks, g = task / w->blocks % w->d.groups;
+    int64_t part = task / (w->blocks * w->d.groups), first = w->d.n * part / w->parts;
+    int64_t last = w->d.n * (part + 1) / w->parts;
+    target t = {w, j->args->a + g * w->og, j->args->b + g * w->cg};
+    t.dw = (w->parts > 1 ? j->parts + part * w->d.o * w->filter : j->args->c) +
+           g * w->og * w->filter;
+    t.o0 = w->og * b / w->blocks;
+    t.o1 = w->og * (b + 1) / w->blocks;
+    t.accumulate = w->parts == 1 && w->accumulate;
+    block k = {.image0 = first};
+    do { /* once at least: an empty sum is zero */
+        k.images = min_of(w->images, last - k.image0);
+        k.rows = min_of(w->band, w->d.oh - k.row0);
+        if (w->unfold) add_block_unfolded(&t, &k, j->unfolded + worker * w->worker_floats);
+        else add_block_in_place(&t, &k);
+        t.accumulate = true;
+        k.row0 += w->band;
+        if (k.row0 < w->d.oh) continue;
+        k.row0 = 0;
+        k.image0 += w->images;
+    } while (k.image0 < last);
+    if (w->parts == 1) finish(j, g * w->og + t.o0, t.o1 - t.o0, 0, w->filter);
+}
+
+static void sum_row(void *ctx, int64_t row, int worker)
+{
+    (void)worker;
+    const job *j = ctx;
+    const weights *w = j->w;
+    float *c = j->args->c + row * w->filter;
+    const float *from = j->parts + row * w->filter;
+    for (int64_t i = 0; i < w->filter; i++) c[i] = (w->accumulate ? c[i] : 0) + from[i];
+    for (int64_t p = 1; p < w->parts; p++) {
+        from += w->d.o * w->filter;
+        for (int64_t i = 0; i < w->filter; i++) c[i] += from[i];
+    }
+    finish(j, row, 1, 0, w->filter);
+}
+
+static bool can(const gb_cpu *cpu, const gb_contraction *problem)
+{
+    (void)cpu;
+    return problem->kind == GB_CONV_WEIGHTS;
+}
+
+static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
+{
+    (void)err;
+    weights w = weights_of(&plan->problem);
+    int64_t floats = w.parts > 1 ? w.parts * w.d.o * w.filter : 0;
+    floats = round_up(floats, 16) + gb_pool_workers(plan->cpu.pool) * w.worker_floats;
+    plan->scratch_bytes = (size_t)floats * sizeof(float);
+    return GB_OK;
+}
+
+static void run(const gb_contraction_plan *plan, const gb_contraction_args *args)
+{
+    weights w = weights_of(&plan->problem);
+    job j = {&w, args, args->scratch, NULL};
+    j.unfolded = j.parts + (w.parts > 1 ? round_up(w.parts * w.d.o * w.filter, 16) : 0);
+    gb_pool_run(plan->cpu.pool, w.parts * w.blocks * w.d.groups, do_part, &j);
+    if (w.parts > 1) gb_pool_run(plan->cpu.pool, w.d.o, sum_row, &j);
+}
+
+const gb_contraction_impl LEVEL(gb_contraction_weights) = {
+    .name = "direct", .can = can, .prepare = prepare, .run = run};
