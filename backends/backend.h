@@ -21,13 +21,6 @@ typedef struct gb_backend_options { /* from the context; strings may be NULL */
     bool validate;            /* Vulkan validation layers on; their messages become errors */
 } gb_backend_options;
 
-typedef struct gb_answer { /* of query */
-    bool ok;
-    char reason[200];        /* why not */
-    uint64_t scratch_bytes;  /* wanted while the step runs, aligned to 256 */
-    char variant[48];        /* the implementation that would be taken */
-} gb_answer;
-
 typedef struct gb_peak { double gflops, gb_per_s; } gb_peak;
 
 typedef struct gb_backend {

@@ -49,7 +49,7 @@ static inline uint16_t gb_f32_to_f16(float f)
         float r = gb_bits_f32(a) + 0.5f;
         return (uint16_t)(sign | (gb_f32_bits(r) - 0x3f000000u));
     }
-    return (uint16_t)(sign | ((a + 0xfffu + (a >> 13 & 1)) >> 13) - (112u << 10));
+    return (uint16_t)(sign | (((a + 0xfffu + (a >> 13 & 1)) >> 13) - (112u << 10)));
 }
 
 #endif

@@ -135,7 +135,15 @@ typedef struct gb_plan {
     void *memory; /* arena that owns all of it */
 } gb_plan;
 
+/* What a device says to a step that it was asked to run. */
+typedef struct gb_answer {
+    bool ok;
+    char reason[200];        /* why not */
+    uint64_t scratch_bytes;  /* wanted while the step runs, aligned to 256 */
+    char variant[48];        /* the implementation that would be taken */
+} gb_answer;
+
 const char *gb_step_kind_name(gb_step_kind kind);
-void gb_plan_free(gb_plan *plan);
+void gb_plan_free(gb_plan *plan); /* it lies in the arena `memory`, which is destroyed */
 
 #endif
