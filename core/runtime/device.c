@@ -82,6 +82,7 @@ void gb_device_close(gb_device **dev)
 {
     if (!dev || !*dev) return;
     (*dev)->backend->close((*dev)->dev);
+    free((*dev)->staging);
     free(*dev);
     *dev = NULL;
 }
@@ -95,4 +96,52 @@ gb_status gb_device_wait(gb_device *dev, gb_error *err)
 {
     if (!dev) return gb_fail(err, GB_INVALID, "device", NULL, "there is no device to wait for");
     return dev->backend->wait(dev->dev, err);
+}
+
+void gb_device_memory(const gb_device *dev, uint64_t *now, uint64_t *peak)
+{
+    if (now) *now = dev ? dev->allocated : 0;
+    if (peak) *peak = dev ? dev->peak : 0;
+}
+
+/* --- buffers --- */
+
+/* A size that every driver takes: no buffer is empty. */
+static uint64_t real_size(uint64_t bytes)
+{
+    return bytes < 256 ? 256 : bytes;
+}
+
+gb_status gb_device_alloc(gb_device *d, uint64_t bytes, gb_backend_buffer **buf, gb_error *err)
+{
+    *buf = NULL;
+    gb_status status = d->backend->buffer_create(d->dev, real_size(bytes), buf, err);
+    if (status != GB_OK) return status;
+    d->allocated += real_size(bytes);
+    if (d->allocated > d->peak) d->peak = d->allocated;
+    return GB_OK;
+}
+
+void gb_device_free(gb_device *d, uint64_t bytes, gb_backend_buffer *buf)
+{
+    if (!buf) return;
+    d->backend->buffer_destroy(d->dev, buf);
+    d->allocated -= real_size(bytes);
+}
+
+void *gb_device_staging(gb_device *d, uint64_t bytes, gb_error *err)
+{
+    if (bytes > d->staging_bytes || !d->staging) {
+        size_t size = (size_t)((bytes + 4095) / 4096 * 4096);
+        void *p = aligned_alloc(4096, size ? size : 4096);
+        if (!p) {
+            gb_fail(err, GB_OUT_OF_MEMORY, d->info.id, "use a smaller batch or model",
+                    "the host has no memory for a copy of %llu bytes", (unsigned long long)bytes);
+            return NULL;
+        }
+        free(d->staging);
+        d->staging = p;
+        d->staging_bytes = size;
+    }
+    return d->staging;
 }

@@ -33,6 +33,56 @@ struct gb_device {
     gb_device_info info;
     const gb_backend *backend;
     gb_backend_device *dev;
+    uint64_t allocated, peak; /* bytes of buffers */
+    void *staging;            /* host memory for conversions, kept between calls */
+    size_t staging_bytes;
 };
+
+/* --- buffers (device.c) --- */
+gb_status gb_device_alloc(gb_device *d, uint64_t bytes, gb_backend_buffer **buf, gb_error *err);
+void gb_device_free(gb_device *d, uint64_t bytes, gb_backend_buffer *buf);
+/* At least bytes of host memory, valid until the next call; NULL: no memory (err is filled). */
+void *gb_device_staging(gb_device *d, uint64_t bytes, gb_error *err);
+
+/* --- between host tensors and device memory (transfer.c) --- */
+/* May a host tensor stand for a value of this dtype and shape? An F64 tensor may for any float. what:
+ * "input" or "state". */
+gb_status gb_check_tensor(const gb_tensor *t, gb_dtype dtype, const gb_shape *shape,
+                          const char *what, const char *name, gb_error *err);
+/* t has where's dims. Errors: INVALID (an integer that does not fit 32 bits), DEVICE. */
+gb_status gb_upload(gb_device *d, gb_backend_buffer *buf, const gb_operand *where,
+                    const gb_tensor *t, const char *name, gb_error *err);
+/* Fills t, which is allocated. */
+gb_status gb_download(gb_device *d, gb_backend_buffer *buf, const gb_operand *where, gb_tensor *t,
+                      gb_error *err);
+
+/* --- states (store.c) --- */
+typedef struct gb_state {
+    char *name;
+    gb_dtype dtype;
+    gb_shape shape;
+    gb_operand where; /* buffer is not used */
+    uint64_t bytes;
+    gb_backend_buffer *buf;
+    int programs; /* bound to buf: it may not move */
+} gb_state;
+
+struct gb_store {
+    gb_device *dev;
+    gb_state **state;
+    int n, cap;
+};
+
+/* The state that port names, lying as port says; made (initial NULL: zero) where it is not there.
+ * The caller counts itself in state->programs. */
+gb_status gb_store_adopt(gb_store *store, const gb_plan_port *port, uint64_t bytes,
+                         const gb_tensor *initial, gb_state **state, gb_error *err);
+
+/* --- programs (program.c) --- */
+/* A program of a plan in which every storage is a buffer of its own; plan is consumed, even on
+ * failure. initial[k] (NULL: zero) is for plan->state[k]. */
+gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *const *initial,
+                               const gb_program_options *options, gb_program **program,
+                               gb_error *err);
 
 #endif

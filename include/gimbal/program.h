@@ -19,8 +19,9 @@ typedef struct gb_program gb_program;
 /* An empty store on dev, which must outlive it. */
 GB_API gb_status gb_store_create(gb_device *dev, gb_store **store, gb_error *err);
 GB_API void gb_store_destroy(gb_store **store);
-/* Copies a host tensor to or from the state called name; set makes the state if it is not there.
- * get allocates *value. Errors: NOT_FOUND, INVALID (shape or dtype differ), DEVICE. */
+/* Copies a host tensor to or from the state called name; set makes the state if it is not there (an
+ * F64 tensor may be given for any float). get allocates *value. Errors: NOT_FOUND, INVALID (shape
+ * or dtype differ), DEVICE. */
 GB_API gb_status gb_store_set(gb_store *store, const char *name, const gb_tensor *value,
                               gb_error *err);
 GB_API gb_status gb_store_get(gb_store *store, const char *name, gb_tensor *value, gb_error *err);
@@ -38,27 +39,32 @@ typedef struct gb_program_info {
     int kernels; /* distinct kernels built */
 } gb_program_info;
 
-/* Compiles graph (not changed, not kept) for store's device. State that the store does not have
- * yet is made, with the graph's initial value or zero. options may be NULL.
- * Errors: UNSUPPORTED (a step that the device refuses, named with its layer), OUT_OF_MEMORY. */
+/* Compiles graph (not changed, not kept) for store's device; the store must outlive the program.
+ * State that the store does not have yet is made, with the graph's initial value or zero. options
+ * may be NULL. Errors: INVALID (the graph holds an error, or a state of the store differs),
+ * UNSUPPORTED (a step that the device refuses, named with its layer), OUT_OF_MEMORY. */
 GB_API gb_status gb_program_create(gb_store *store, const gb_graph *graph,
                                    const gb_program_options *options, gb_program **program,
                                    gb_error *err);
 GB_API void gb_program_destroy(gb_program **program);
 GB_API const gb_program_info *gb_program_get_info(const gb_program *program);
 
-/* Copies value (the input's shape and dtype, row-major) to the device. */
+/* Copies value (the input's shape and dtype, row-major; an F64 tensor may be given for any float) to
+ * the device. Errors: NOT_FOUND (the hint lists the inputs), INVALID, DEVICE. */
 GB_API gb_status gb_program_set_input(gb_program *program, const char *name,
                                       const gb_tensor *value, gb_error *err);
 /* Step scalars keep their value until set again. Integer scalars take whole numbers. Setting a scalar
  * that the program does not use is no error. */
 GB_API gb_status gb_program_set_scalar(gb_program *program, const char *name, double value,
                                        gb_error *err);
-/* Enqueues one run. */
+/* Enqueues one run. Errors: INVALID (an input was never set), DEVICE. */
 GB_API gb_status gb_program_run(gb_program *program, gb_error *err);
 /* Waits for the runs before and copies output name into value, which it allocates. */
 GB_API gb_status gb_program_output(gb_program *program, const char *name, gb_tensor *value,
                                    gb_error *err);
+/* The same as an F64 tensor: on the reference the values as they were computed, unrounded. */
+GB_API gb_status gb_program_output_f64(gb_program *program, const char *name, gb_tensor *value,
+                                       gb_error *err);
 
 /* One run with a time per step: rows of path, phase, kind, seconds, flops, bytes. Owned by the
  * program until the next call. */
