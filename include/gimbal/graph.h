@@ -97,6 +97,24 @@ GB_API size_t gb_graph_trainable(const gb_graph *g, gb_value *states, size_t cap
 GB_API gb_dtype gb_value_dtype(const gb_graph *g, gb_value v);
 GB_API gb_shape gb_value_shape(const gb_graph *g, gb_value v); /* rank -1 for GB_NONE */
 GB_API const char *gb_value_name(const gb_graph *g, gb_value v); /* name or "" */
+/* Values are numbered from 1 to this number less one. */
+GB_API size_t gb_graph_value_count(const gb_graph *g);
+/* What a constant holds, or what a state starts with (NULL: zero); NULL for other values. Owned by
+ * the graph. */
+GB_API const gb_tensor *gb_value_tensor(const gb_graph *g, gb_value v);
+/* Inputs, states and outputs in order of creation, for i from 0; GB_NONE at the end. */
+GB_API gb_value gb_graph_input_at(const gb_graph *g, size_t i);
+GB_API gb_value gb_graph_state_at(const gb_graph *g, size_t i);
+GB_API gb_value gb_graph_output_at(const gb_graph *g, size_t i, const char **name);
+/* Nodes in order of execution. What a view points to is the graph's, until it changes. */
+typedef struct gb_node_view {
+    const char *op, *path;
+    const gb_value *in, *out;
+    const gb_attr *attrs;
+    size_t n_in, n_out, n_attrs;
+} gb_node_view;
+GB_API size_t gb_graph_node_count(const gb_graph *g);
+GB_API gb_node_view gb_graph_node(const gb_graph *g, size_t i); /* i is not checked */
 /* A copy as text, one node a line, for people and tests; free() it. */
 GB_API char *gb_graph_dump(const gb_graph *g);
 /* The operators: name of number i, NULL at the end. */
