@@ -1,0 +1,394 @@
+#include "backends/vulkan/program.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/vulkan/hazards.h"
+
+#define BIND_GRANULE 16u /* kernels read whole vectors; buffers are padded to more than that */
+
+struct gb_backend_program {
+    gb_backend_device *dev;
+    gb_gpu_program *gpu;
+    const gb_vk_kernel **kernel;  /* by number in gpu */
+    gb_backend_buffer *params;    /* of all launches that do not take theirs as push constants */
+    uint64_t *params_at;          /* by launch */
+    int n_steps, n_buffers;
+    gb_backend_buffer **buffer;   /* as bound last; NULL before */
+    VkDescriptorPool pool;
+    VkDescriptorSet *set; /* by launch */
+    VkCommandBuffer commands;
+};
+
+/* --- making --- */
+
+static uint64_t round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+static gb_status no_memory(gb_error *err)
+{
+    return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no host memory for a Vulkan program");
+}
+
+static gb_status get_kernels(gb_backend_program *p, gb_error *err)
+{
+    const gb_gpu_program *g = p->gpu;
+    gb_status status = GB_OK;
+    for (int i = 0; i < g->n_kernels && !status; i++) {
+        const gb_gpu_kernel *k = &g->kernel[i];
+        uint32_t push = k->params_buffer ? 0 : 4u * (uint32_t)k->n_params;
+        status = gb_vk_kernel_get(p->dev, k->name, k->source, k->n_bindings + k->params_buffer,
+                                  push, &p->kernel[i], err);
+    }
+    gb_vk_kernels_save(p->dev);
+    return status;
+}
+
+/* Parameters are constants of the program, so one buffer is filled once. */
+static gb_status fill_params(gb_backend_program *p, gb_error *err)
+{
+    const gb_gpu_program *g = p->gpu;
+    uint64_t total = 0;
+    for (int i = 0; i < g->n_launches; i++) {
+        const gb_gpu_kernel *k = &g->kernel[g->launch[i].kernel];
+        if (!k->params_buffer) continue;
+        p->params_at[i] = total;
+        total = round_up(total + 4u * (uint64_t)k->n_params, p->dev->caps.binding_align);
+    }
+    if (!total) return GB_OK;
+    uint8_t *data = calloc(1, total);
+    if (!data) return no_memory(err);
+    for (int i = 0; i < g->n_launches; i++) {
+        const gb_gpu_kernel *k = &g->kernel[g->launch[i].kernel];
+        if (k->params_buffer)
+            memcpy(data + p->params_at[i], g->launch[i].params, 4u * (size_t)k->n_params);
+    }
+    gb_status status = gb_vk_buffer_create(p->dev, GB_VK_DEVICE, total, &p->params, err);
+    if (!status) status = gb_vk_write(p->dev, p->params, 0, total, data, err);
+    free(data);
+    return status;
+}
+
+/* One pool with exactly the sets of all launches. */
+static gb_status allocate_sets(gb_backend_program *p, gb_error *err)
+{
+    const gb_gpu_program *g = p->gpu;
+    if (!g->n_launches) return GB_OK;
+    uint32_t bindings = 0;
+    for (int i = 0; i < g->n_launches; i++)
+        bindings += (uint32_t)p->kernel[g->launch[i].kernel]->n_bindings;
+    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, bindings ? bindings : 1};
+    VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                       .maxSets = (uint32_t)g->n_launches,
+                                       .poolSizeCount = 1,
+                                       .pPoolSizes = &size};
+    gb_backend_device *dev = p->dev;
+    VkResult r = dev->vk.CreateDescriptorPool(dev->handle, &info, NULL, &p->pool);
+    for (int i = 0; i < g->n_launches && r == VK_SUCCESS; i++) {
+        VkDescriptorSetAllocateInfo set = {
+            .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+            .descriptorPool = p->pool,
+            .descriptorSetCount = 1,
+            .pSetLayouts = &p->kernel[g->launch[i].kernel]->set_layout};
+        r = dev->vk.AllocateDescriptorSets(dev->handle, &set, &p->set[i]);
+    }
+    return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating descriptor sets", err);
+}
+
+static gb_status create_commands(gb_backend_device *dev, VkCommandBuffer *commands, gb_error *err)
+{
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = dev->queue.pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1};
+    VkResult r = dev->vk.AllocateCommandBuffers(dev->handle, &info, commands);
+    return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a command buffer", err);
+}
+
+static gb_status create_parts(gb_backend_program *p, const gb_plan *plan, gb_error *err)
+{
+    gb_status status = gb_gpu_program_create(&p->dev->caps, plan, &p->gpu, err);
+    if (status) return status;
+    p->n_steps = plan->n_steps;
+    p->n_buffers = plan->n_buffers;
+    p->kernel = calloc((size_t)p->gpu->n_kernels + 1, sizeof *p->kernel);
+    p->params_at = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->params_at);
+    p->set = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->set);
+    if (!p->kernel || !p->params_at || !p->set) return no_memory(err);
+    status = get_kernels(p, err);
+    if (!status) status = fill_params(p, err);
+    if (!status) status = allocate_sets(p, err);
+    if (!status) status = create_commands(p->dev, &p->commands, err);
+    return status;
+}
+
+gb_status gb_vk_program_create(gb_backend_device *dev, const gb_plan *plan,
+                               gb_backend_program **prog, gb_error *err)
+{
+    gb_backend_program *p = calloc(1, sizeof *p);
+    if (!p) return no_memory(err);
+    p->dev = dev;
+    gb_status status = create_parts(p, plan, err);
+    if (status)
+        gb_vk_program_destroy(p);
+    else
+        *prog = p;
+    return status;
+}
+
+void gb_vk_program_destroy(gb_backend_program *p)
+{
+    if (!p) return;
+    gb_backend_device *dev = p->dev;
+    gb_vk_wait(dev, NULL);
+    if (p->commands) dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, 1, &p->commands);
+    if (p->pool) dev->vk.DestroyDescriptorPool(dev->handle, p->pool, NULL);
+    gb_vk_buffer_free(dev, p->params);
+    gb_gpu_program_destroy(&p->gpu);
+    free(p->kernel);
+    free(p->params_at);
+    free(p->set);
+    free(p->buffer);
+    free(p);
+}
+
+int gb_vk_program_kernels(const gb_backend_program *p)
+{
+    return p->gpu->n_kernels;
+}
+
+gb_backend_device *gb_vk_program_device(const gb_backend_program *p)
+{
+    return p->dev;
+}
+
+/* --- recording --- */
+
+static VkDescriptorBufferInfo window(const gb_backend_program *p, const gb_gpu_binding *b)
+{
+    const gb_backend_buffer *buf = p->buffer[b->buffer];
+    uint64_t begin = gb_gpu_bind_offset(&p->dev->caps, b);
+    uint64_t end = round_up(b->offset + b->bytes, BIND_GRANULE);
+    return (VkDescriptorBufferInfo){buf->handle, begin, end - begin};
+}
+
+static void write_set(gb_backend_program *p, int launch)
+{
+    const gb_gpu_launch *l = &p->gpu->launch[launch];
+    const gb_gpu_kernel *k = &p->gpu->kernel[l->kernel];
+    VkDescriptorBufferInfo info[GB_GPU_MAX_BINDINGS + 1];
+    int n = 0;
+    for (; n < k->n_bindings; n++) info[n] = window(p, &l->binding[n]);
+    if (k->params_buffer)
+        info[n++] = (VkDescriptorBufferInfo){p->params->handle, p->params_at[launch],
+                                             4u * (uint64_t)k->n_params};
+    if (!n) return;
+    VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                  .dstSet = p->set[launch],
+                                  .descriptorCount = (uint32_t)n, /* runs on over the bindings */
+                                  .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                  .pBufferInfo = info};
+    p->dev->vk.UpdateDescriptorSets(p->dev->handle, 1, &write, 0, NULL);
+}
+
+static bool hazards_add(const gb_backend_program *p, gb_vk_hazards *h, const gb_gpu_launch *l,
+                        bool *barrier)
+{
+    gb_vk_access access[GB_GPU_MAX_BINDINGS];
+    int n = p->gpu->kernel[l->kernel].n_bindings;
+    for (int i = 0; i < n; i++) {
+        VkDescriptorBufferInfo w = window(p, &l->binding[i]);
+        access[i] = (gb_vk_access){p->buffer[l->binding[i].buffer], w.offset, w.offset + w.range,
+                                   l->binding[i].write};
+    }
+    return gb_vk_hazards_add(h, access, n, barrier);
+}
+
+static void record_launch(const gb_backend_program *p, VkCommandBuffer commands, int launch)
+{
+    const gb_vk_api *vk = &p->dev->vk;
+    const gb_gpu_launch *l = &p->gpu->launch[launch];
+    const gb_vk_kernel *k = p->kernel[l->kernel];
+    vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
+    vk->CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1,
+                              &p->set[launch], 0, NULL);
+    if (k->push_bytes)
+        vk->CmdPushConstants(commands, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->push_bytes,
+                             l->params);
+    vk->CmdDispatch(commands, l->groups[0], l->groups[1], l->groups[2]);
+}
+
+static gb_status begin(gb_backend_device *dev, VkCommandBuffer commands, VkFlags usage,
+                       gb_error *err)
+{
+    VkCommandBufferBeginInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                     .flags = usage};
+    VkResult r = dev->vk.BeginCommandBuffer(commands, &info);
+    if (r != VK_SUCCESS) return gb_vk_fail(dev, r, "recording a program", err);
+    gb_vk_full_barrier(dev, commands);
+    return GB_OK;
+}
+
+static gb_status end(gb_backend_device *dev, VkCommandBuffer commands, gb_error *err)
+{
+    VkResult r = dev->vk.EndCommandBuffer(commands);
+    return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "recording a program", err);
+}
+
+/* The whole program, with a barrier only where a launch touches what an earlier one wrote, or
+ * writes what it read. */
+static gb_status record(gb_backend_program *p, gb_error *err)
+{
+    const VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
+                                     .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
+                                     .dstAccessMask =
+                                         VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
+    gb_status status =
+        begin(p->dev, p->commands, VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT, err);
+    gb_vk_hazards hazards = {0};
+    for (int i = 0; i < p->gpu->n_launches && !status; i++) {
+        bool wait;
+        if (!hazards_add(p, &hazards, &p->gpu->launch[i], &wait)) {
+            status = no_memory(err);
+            break;
+        }
+        if (wait)
+            p->dev->vk.CmdPipelineBarrier(p->commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
+                                          VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0,
+                                          NULL, 0, NULL);
+        record_launch(p, p->commands, i);
+    }
+    gb_vk_hazards_free(&hazards);
+    if (status) return status;
+    gb_vk_full_barrier(p->dev, p->commands);
+    return end(p->dev, p->commands, err);
+}
+
+gb_status gb_vk_program_bind(gb_backend_program *p, gb_backend_buffer *const *buffers,
+                             gb_error *err)
+{
+    size_t bytes = sizeof *buffers * (size_t)p->n_buffers;
+    gb_status status = gb_vk_wait(p->dev, err); /* sets and commands may be in use */
+    if (status) return status;
+    gb_backend_buffer **copy = malloc(bytes + 1);
+    if (!copy) return no_memory(err);
+    memcpy(copy, buffers, bytes);
+    free(p->buffer);
+    p->buffer = copy;
+    for (int i = 0; i < p->gpu->n_launches; i++) write_set(p, i);
+    status = record(p, err);
+    if (status) {
+        free(p->buffer);
+        p->buffer = NULL;
+    }
+    return status;
+}
+
+gb_status gb_vk_program_run(gb_backend_program *p, gb_error *err)
+{
+    if (!p->buffer)
+        return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
+    return gb_vk_submit(p->dev, p->commands, err);
+}
+
+/* --- timing --- */
+
+/* Launches first … of the given step; returns the first of the next step. */
+static int record_step(gb_backend_program *p, VkCommandBuffer commands, int step, int first)
+{
+    int i = first;
+    for (; i < p->gpu->n_launches && p->gpu->launch[i].step == step; i++) {
+        record_launch(p, commands, i);
+        gb_vk_full_barrier(p->dev, commands);
+    }
+    return i;
+}
+
+static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands, VkQueryPool pool,
+                                double *seconds, gb_error *err)
+{
+    gb_backend_device *dev = p->dev;
+    uint32_t n = (uint32_t)p->n_steps + 1;
+    uint64_t *tick = malloc(sizeof *tick * n);
+    if (!tick) return no_memory(err);
+    gb_status status = begin(dev, commands, VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT, err);
+    if (!status) {
+        dev->vk.CmdResetQueryPool(commands, pool, 0, n);
+        for (int s = 0, launch = 0; s <= p->n_steps; s++) {
+            dev->vk.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, pool,
+                                      (uint32_t)s);
+            if (s < p->n_steps) launch = record_step(p, commands, s, launch);
+        }
+        status = end(dev, commands, err);
+    }
+    if (!status) status = gb_vk_submit(dev, commands, err);
+    if (!status) status = gb_vk_wait(dev, err);
+    if (!status) {
+        VkResult r = dev->vk.GetQueryPoolResults(dev->handle, pool, 0, n, sizeof *tick * n, tick,
+                                                 sizeof *tick,
+                                                 VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
+        if (r != VK_SUCCESS) status = gb_vk_fail(dev, r, "reading timers", err);
+    }
+    uint64_t mask = dev->physical.timestamp_bits >= 64
+                        ? UINT64_MAX
+                        : ((uint64_t)1 << dev->physical.timestamp_bits) - 1;
+    for (int s = 0; s < p->n_steps && !status; s++)
+        seconds[s] = (double)((tick[s + 1] - tick[s]) & mask) *
+                     dev->physical.limits.timestampPeriod * 1e-9;
+    free(tick);
+    return status;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* For queues without timers: a submission a step. */
+static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, double *seconds,
+                              gb_error *err)
+{
+    gb_backend_device *dev = p->dev;
+    gb_status status = gb_vk_wait(dev, err);
+    for (int s = 0, launch = 0; s < p->n_steps && !status; s++) {
+        status = begin(dev, commands, VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT, err);
+        if (status) return status;
+        launch = record_step(p, commands, s, launch);
+        status = end(dev, commands, err);
+        double start = now();
+        if (!status) status = gb_vk_submit(dev, commands, err);
+        if (!status) status = gb_vk_wait(dev, err);
+        seconds[s] = now() - start;
+    }
+    return status;
+}
+
+gb_status gb_vk_program_time(gb_backend_program *p, double *seconds, gb_error *err)
+{
+    if (!p->buffer)
+        return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
+    gb_backend_device *dev = p->dev;
+    VkCommandBuffer commands;
+    gb_status status = create_commands(dev, &commands, err);
+    if (status) return status;
+    VkQueryPool pool = VK_NULL_HANDLE;
+    if (dev->physical.timestamp_bits) {
+        VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+                                      .queryType = VK_QUERY_TYPE_TIMESTAMP,
+                                      .queryCount = (uint32_t)p->n_steps + 1};
+        VkResult r = dev->vk.CreateQueryPool(dev->handle, &info, NULL, &pool);
+        status = r == VK_SUCCESS ? time_on_device(p, commands, pool, seconds, err)
+                                 : gb_vk_fail(dev, r, "creating timers", err);
+        if (pool) dev->vk.DestroyQueryPool(dev->handle, pool, NULL);
+    } else {
+        status = time_on_host(p, commands, seconds, err);
+    }
+    dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, 1, &commands);
+    return status;
+}

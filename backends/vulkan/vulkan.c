@@ -1,0 +1,118 @@
+/* The backend's table. Every call ends with a look at what the validation layers said. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backends/vulkan/program.h"
+
+static gb_status checked(gb_backend_device *dev, gb_status status, gb_error *err)
+{
+    return gb_vk_instance_check(&dev->instance, status, err);
+}
+
+static gb_status enumerate(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
+                           char *reason, size_t reason_size)
+{
+    gb_vk_instance instance;
+    gb_vk_physical *list = NULL;
+    gb_error err = {0};
+    *n = 0;
+    gb_status status = gb_vk_instance_open(&instance, false, &err);
+    if (status) {
+        snprintf(reason, reason_size, "%s", err.message);
+        return GB_OK;
+    }
+    int found;
+    status = gb_vk_physical_list(&instance, &list, &found, &err);
+    for (int i = 0; !status && i < found && i < cap; i++) out[(*n)++] = list[i].info;
+    if (!*n)
+        snprintf(reason, reason_size, "%s", status ? err.message : "no Vulkan driver is installed");
+    free(list);
+    gb_vk_instance_close(&instance);
+    return GB_OK;
+}
+
+static gb_status buffer_create(gb_backend_device *dev, uint64_t bytes, gb_backend_buffer **buf,
+                               gb_error *err)
+{
+    return checked(dev, gb_vk_buffer_create(dev, GB_VK_DEVICE, bytes, buf, err), err);
+}
+
+static void buffer_destroy(gb_backend_device *dev, gb_backend_buffer *buf)
+{
+    if (!buf) return;
+    gb_vk_wait(dev, NULL); /* it may be in use */
+    gb_vk_buffer_free(dev, buf);
+}
+
+static gb_status buffer_write(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                              uint64_t bytes, const void *src, gb_error *err)
+{
+    return checked(dev, gb_vk_write(dev, buf, offset, bytes, src, err), err);
+}
+
+static gb_status buffer_read(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                             uint64_t bytes, void *dst, gb_error *err)
+{
+    return checked(dev, gb_vk_read(dev, buf, offset, bytes, dst, err), err);
+}
+
+static void query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
+{
+    gb_gpu_query(&dev->caps, step, answer);
+}
+
+static gb_status program_create(gb_backend_device *dev, const gb_plan *plan,
+                                gb_backend_program **prog, gb_error *err)
+{
+    *prog = NULL;
+    gb_status status = checked(dev, gb_vk_program_create(dev, plan, prog, err), err);
+    if (status && *prog) { /* made, but a validation message came */
+        gb_vk_program_destroy(*prog);
+        *prog = NULL;
+    }
+    return status;
+}
+
+static gb_status program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
+                              gb_error *err)
+{
+    return checked(gb_vk_program_device(prog), gb_vk_program_bind(prog, buffers, err), err);
+}
+
+static gb_status program_run(gb_backend_program *prog, gb_error *err)
+{
+    return checked(gb_vk_program_device(prog), gb_vk_program_run(prog, err), err);
+}
+
+static gb_status program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+{
+    return checked(gb_vk_program_device(prog), gb_vk_program_time(prog, seconds, err), err);
+}
+
+static gb_status wait(gb_backend_device *dev, gb_error *err)
+{
+    return checked(dev, gb_vk_wait(dev, err), err);
+}
+
+static bool lost(gb_backend_device *dev)
+{
+    return dev->lost;
+}
+
+const gb_backend gb_vulkan_backend = {.name = "vulkan",
+                                      .enumerate = enumerate,
+                                      .open = gb_vk_device_open,
+                                      .close = gb_vk_device_close,
+                                      .buffer_create = buffer_create,
+                                      .buffer_destroy = buffer_destroy,
+                                      .buffer_write = buffer_write,
+                                      .buffer_read = buffer_read,
+                                      .query = query,
+                                      .program_create = program_create,
+                                      .program_destroy = gb_vk_program_destroy,
+                                      .program_bind = program_bind,
+                                      .program_run = program_run,
+                                      .program_time = program_time,
+                                      .program_kernels = gb_vk_program_kernels,
+                                      .wait = wait,
+                                      .lost = lost};

@@ -1,0 +1,319 @@
+/* The Vulkan driver code on its own, under the validation layers: no plan, no kernels of gimbal's. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/vulkan/hazards.h"
+#include "backends/vulkan/vk.h"
+
+#define N 5000
+
+static const char scale_source[] =
+    "#version 450\n"
+    "layout(local_size_x = 64) in;\n"
+    "layout(std430, set = 0, binding = 0) readonly buffer A { float a[]; };\n"
+    "layout(std430, set = 0, binding = 1) buffer B { float b[]; };\n"
+    "layout(push_constant) uniform P { uint n; float factor; };\n"
+    "void main() { uint i = gl_GlobalInvocationID.x; if (i < n) b[i] += factor * a[i]; }\n";
+
+typedef struct push {
+    uint32_t n;
+    float factor;
+} push;
+
+static gb_backend_device *device;
+
+static int open_device(void **state)
+{
+    (void)state;
+    gb_error err = {0};
+    gb_backend_options o = {.validate = true};
+    gb_status status = gb_vk_device_open(&o, 0, &device, &err);
+    if (status == GB_NOT_FOUND) {
+        print_message("SKIPPED: no Vulkan driver or no validation layer: %s\n", err.message);
+        device = NULL;
+        return 0;
+    }
+    if (status) print_error("%s: %s\n", err.input, err.message);
+    return status != GB_OK;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    gb_vk_device_close(device);
+    return 0;
+}
+
+static void need_device(void)
+{
+    if (!device) skip();
+}
+
+/* status is OK and no validation message has come. */
+static void assert_good(gb_status status, gb_error *err)
+{
+    status = gb_vk_instance_check(&device->instance, status, err);
+    if (status) fail_msg("%s: %s", err->input, err->message);
+}
+
+static gb_backend_buffer *new_buffer(uint64_t bytes)
+{
+    gb_error err = {0};
+    gb_backend_buffer *b = NULL;
+    assert_good(gb_vk_buffer_create(device, GB_VK_DEVICE, bytes, &b, &err), &err);
+    return b;
+}
+
+static VkDescriptorSet bind(const gb_vk_kernel *k, gb_backend_buffer **buf, VkDescriptorPool *pool)
+{
+    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 2};
+    VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
+                                       .maxSets = 1,
+                                       .poolSizeCount = 1,
+                                       .pPoolSizes = &size};
+    const gb_vk_api *vk = &device->vk;
+    assert_int_equal(vk->CreateDescriptorPool(device->handle, &info, NULL, pool), VK_SUCCESS);
+    VkDescriptorSetAllocateInfo allocate = {.sType =
+                                                VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                            .descriptorPool = *pool,
+                                            .descriptorSetCount = 1,
+                                            .pSetLayouts = &k->set_layout};
+    VkDescriptorSet set;
+    assert_int_equal(vk->AllocateDescriptorSets(device->handle, &allocate, &set), VK_SUCCESS);
+    VkDescriptorBufferInfo window[2] = {{buf[0]->handle, 0, 4 * N}, {buf[1]->handle, 0, 4 * N}};
+    VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
+                                  .dstSet = set,
+                                  .descriptorCount = 2,
+                                  .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
+                                  .pBufferInfo = window};
+    vk->UpdateDescriptorSets(device->handle, 1, &write, 0, NULL);
+    return set;
+}
+
+/* A command buffer that adds factor * a to b, so many times. */
+static VkCommandBuffer record(const gb_vk_kernel *k, VkDescriptorSet set, float factor, int times)
+{
+    const gb_vk_api *vk = &device->vk;
+    VkCommandBufferAllocateInfo info = {
+        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+        .commandPool = device->queue.pool,
+        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+        .commandBufferCount = 1};
+    VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
+                                      .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
+    VkCommandBuffer c;
+    assert_int_equal(vk->AllocateCommandBuffers(device->handle, &info, &c), VK_SUCCESS);
+    vk->BeginCommandBuffer(c, &begin);
+    gb_vk_full_barrier(device, c);
+    push p = {N, factor};
+    for (int i = 0; i < times; i++) {
+        if (i) gb_vk_full_barrier(device, c);
+        vk->CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
+        vk->CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1, &set, 0,
+                                  NULL);
+        vk->CmdPushConstants(c, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof p, &p);
+        vk->CmdDispatch(c, (N + 63) / 64, 1, 1);
+    }
+    gb_vk_full_barrier(device, c);
+    assert_int_equal(vk->EndCommandBuffer(c), VK_SUCCESS);
+    return c;
+}
+
+typedef struct fixture {
+    gb_backend_buffer *buf[2];
+    const gb_vk_kernel *kernel;
+    VkDescriptorPool pool;
+    VkDescriptorSet set;
+} fixture;
+
+static fixture make_fixture(void)
+{
+    gb_error err = {0};
+    fixture f = {.buf = {new_buffer(4 * N), new_buffer(4 * N)}};
+    assert_good(gb_vk_kernel_get(device, "scale", scale_source, 2, sizeof(push), &f.kernel, &err),
+                &err);
+    f.set = bind(f.kernel, f.buf, &f.pool);
+    return f;
+}
+
+static void free_fixture(fixture *f)
+{
+    assert_int_equal(gb_vk_wait(device, NULL), GB_OK);
+    device->vk.DestroyDescriptorPool(device->handle, f->pool, NULL);
+    for (int i = 0; i < 2; i++) gb_vk_buffer_free(device, f->buf[i]);
+}
+
+static void writes_runs_and_reads_in_order(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    fixture f = make_fixture();
+    VkCommandBuffer twice = record(f.kernel, f.set, 0.5f, 2);
+    float *a = malloc(4 * N), *b = malloc(4 * N);
+    for (int i = 0; i < N; i++) b[i] = 1;
+    assert_good(gb_vk_write(device, f.buf[1], 0, 4 * N, b, &err), &err);
+    for (int run = 0; run < 20; run++) { /* more than there are slots, none waited for */
+        for (int i = 0; i < N; i++) a[i] = (float)(i + run);
+        assert_good(gb_vk_write(device, f.buf[0], 0, 4 * N, a, &err), &err);
+        assert_good(gb_vk_submit(device, twice, &err), &err);
+    }
+    assert_good(gb_vk_read(device, f.buf[1], 0, 4 * N, b, &err), &err);
+    for (int i = 0; i < N; i++) assert_float_equal(b[i], 1 + 20 * i + 190, 0);
+    assert_good(gb_vk_read(device, f.buf[1], 40, 8, b, &err), &err);
+    assert_float_equal(b[1], 1 + 20 * 11 + 190, 0);
+    device->vk.FreeCommandBuffers(device->handle, device->queue.pool, 1, &twice);
+    free_fixture(&f);
+    free(a);
+    free(b);
+}
+
+/* Writes and reads beyond a staging buffer, also as a discrete device does them. */
+static void staged_copies_carry_large_buffers(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    const size_t bytes = (9u << 20) + 12;
+    gb_backend_buffer *buf = new_buffer(bytes);
+    uint8_t *out = malloc(bytes), *in = calloc(1, bytes);
+    bool direct = device->memory.direct;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < bytes; i++) out[i] = (uint8_t)(i * 31 + i / 509 + (size_t)pass);
+        device->memory.direct = direct && pass == 0;
+        assert_good(gb_vk_write(device, buf, 0, bytes, out, &err), &err);
+        assert_good(gb_vk_write(device, buf, 3, 2, "xy", &err), &err);
+        assert_good(gb_vk_read(device, buf, 0, bytes, in, &err), &err);
+        memcpy(out + 3, "xy", 2);
+        assert_memory_equal(out, in, bytes);
+    }
+    device->memory.direct = direct;
+    gb_vk_buffer_free(device, buf);
+    free(out);
+    free(in);
+}
+
+static void kernels_are_built_once(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    const gb_vk_kernel *a, *b;
+    assert_good(gb_vk_kernel_get(device, "scale", scale_source, 2, sizeof(push), &a, &err), &err);
+    int n = device->kernels.n;
+    assert_good(gb_vk_kernel_get(device, "scale", scale_source, 2, sizeof(push), &b, &err), &err);
+    assert_ptr_equal(a, b);
+    assert_int_equal(device->kernels.n, n);
+}
+
+static void a_bad_kernel_is_an_error_with_the_compilers_words(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    const gb_vk_kernel *k;
+    gb_status status = gb_vk_kernel_get(
+        device, "broken", "#version 450\nvoid main() { nonsense(); }\n", 0, 0, &k, &err);
+    assert_int_equal(status, GB_INTERNAL);
+    assert_string_equal(err.input, "broken");
+    assert_non_null(strstr(err.message, "nonsense"));
+}
+
+static void validation_messages_fail_the_call(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    VkBufferCreateInfo wrong = {.sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO}; /* no size */
+    VkBuffer buffer = VK_NULL_HANDLE;
+    if (device->vk.CreateBuffer(device->handle, &wrong, NULL, &buffer) == VK_SUCCESS)
+        device->vk.DestroyBuffer(device->handle, buffer, NULL);
+    assert_int_equal(gb_vk_instance_check(&device->instance, GB_OK, &err), GB_INTERNAL);
+    assert_non_null(strstr(err.message, "VUID-VkBufferCreateInfo"));
+    assert_int_equal(gb_vk_instance_check(&device->instance, GB_OK, &err), GB_OK);
+}
+
+static void out_of_memory_says_what_is_there(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    gb_backend_buffer *b = NULL;
+    assert_int_equal(gb_vk_buffer_create(device, GB_VK_DEVICE, (uint64_t)1 << 50, &b, &err),
+                     GB_OUT_OF_MEMORY);
+    assert_null(b);
+    assert_non_null(strstr(err.message, "1073741824.0 MiB"));
+    assert_non_null(strstr(err.message, "available"));
+    assert_good(GB_OK, &err);
+}
+
+/* Random creation and destruction: buffers never share bytes, and all memory comes back. */
+static void blocks_are_cut_and_joined(void **state)
+{
+    (void)state;
+    need_device();
+    enum { LIVE = 40 };
+    gb_backend_buffer *live[LIVE] = {0};
+    uint32_t before = device->memory.allocations, random = 12345;
+    for (int round = 0; round < 600; round++) {
+        random = random * 1664525u + 1013904223u;
+        int i = (int)(random >> 8) % LIVE;
+        if (live[i]) {
+            gb_vk_buffer_free(device, live[i]);
+            live[i] = NULL;
+            continue;
+        }
+        live[i] = new_buffer(1 + (random >> 10) % 300000);
+        for (int j = 0; j < LIVE; j++) {
+            if (j == i || !live[j] || live[j]->block != live[i]->block) continue;
+            assert_true(live[j]->offset + live[j]->size <= live[i]->offset ||
+                        live[i]->offset + live[i]->size <= live[j]->offset);
+        }
+    }
+    for (int i = 0; i < LIVE; i++) gb_vk_buffer_free(device, live[i]);
+    assert_int_equal(device->memory.allocations, before);
+}
+
+static void hazards_want_barriers_where_ranges_meet(void **state)
+{
+    (void)state;
+    int a, b;
+    const struct {
+        gb_vk_access access;
+        bool barrier;
+    } step[] = {
+        {{&a, 0, 100, true}, false},    {{&a, 100, 200, true}, false},
+        {{&b, 0, 100, false}, false},   {{&b, 50, 60, false}, false},
+        {{&a, 99, 100, false}, true},   {{&a, 99, 150, false}, false},
+        {{&a, 120, 130, true}, true},   {{&a, 0, 120, true}, false},
+        {{&a, 125, 126, true}, true},   {{&b, 0, 100, true}, false},
+        {{&b, 100, 100, true}, false},
+    };
+    gb_vk_hazards h = {0};
+    for (size_t i = 0; i < sizeof step / sizeof *step; i++) {
+        bool barrier;
+        assert_true(gb_vk_hazards_add(&h, &step[i].access, 1, &barrier));
+        assert_int_equal(barrier, step[i].barrier);
+    }
+    gb_vk_hazards_free(&h);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(writes_runs_and_reads_in_order),
+        cmocka_unit_test(staged_copies_carry_large_buffers),
+        cmocka_unit_test(kernels_are_built_once),
+        cmocka_unit_test(a_bad_kernel_is_an_error_with_the_compilers_words),
+        cmocka_unit_test(validation_messages_fail_the_call),
+        cmocka_unit_test(out_of_memory_says_what_is_there),
+        cmocka_unit_test(blocks_are_cut_and_joined),
+        cmocka_unit_test(hazards_want_barriers_where_ranges_meet),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
