@@ -181,7 +181,7 @@ static size_t tasks_of(task *t)
 
 int main(int argc, char **argv)
 {
-    gb_cpu cpu = {.isa = gb_isa_best()};
+    gb_cpu cpu = {.isa = gb_isa_best(), .fast_winograd = true};
     const char *impl = NULL, *words[64];
     double ms = 60;
     int count = 0;

@@ -2,7 +2,7 @@
 
 #include "backends/cpu/kernels/impl.h"
 
-/* In order of preference: the first that can do a problem is taken. */
+/* In order of preference: the first that can do a problem, and wins there, is taken. */
 static const gb_contraction_impl *const *impls_of(gb_isa isa)
 {
 #if defined(__x86_64__)
@@ -34,7 +34,8 @@ gb_status gb_contraction_plan_make(const gb_cpu *cpu, const gb_contraction *prob
     for (const gb_contraction_impl *const *impl = impls_of(cpu->isa); *impl; impl++) {
         if (name && strcmp(name, (*impl)->name)) continue;
         known = true;
-        if ((*impl)->can(cpu, problem)) return prepare(*impl, plan, err);
+        bool wins = name || !(*impl)->wins || (*impl)->wins(problem);
+        if (wins && (*impl)->can(cpu, problem)) return prepare(*impl, plan, err);
     }
     if (!known)
         return gb_fail(err, GB_NOT_FOUND, name, NULL, "no such implementation of contractions");

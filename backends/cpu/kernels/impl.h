@@ -7,6 +7,8 @@
 struct gb_contraction_impl {
     const char *name;
     bool (*can)(const gb_cpu *cpu, const gb_contraction *problem);
+    /* Where it can, is it faster than those after it? NULL: always. */
+    bool (*wins)(const gb_contraction *problem);
     /* Fills scratch_bytes, and state if it keeps one. */
     gb_status (*prepare)(gb_contraction_plan *plan, gb_error *err);
     void (*release)(gb_contraction_plan *plan); /* frees state; NULL if there is none */

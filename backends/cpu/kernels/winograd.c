@@ -1,0 +1,296 @@
+/* Winograd convolution F(m x m, 3 x 3), forward and backward to the data (which is the same with
+ * the filters turned round). A task transforms a block of tiles, multiplies position by position,
+ * and transforms back, all within its own scratch. */
+#include <string.h>
+
+#include "backends/cpu/kernels/winograd.h"
+
+enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256 };
+#define TASK_BYTES (768 << 10)
+
+typedef struct {
+    int m, positions;
+    bool backward, accumulate;
+    int64_t n, h, w, c;               /* source */
+    int64_t oh, ow, o, pad_y, pad_x;  /* destination */
+    int64_t tiles_h, tiles_w;         /* of an image */
+    int64_t images, band;             /* of a task; band in rows of tiles */
+    int64_t image_groups, bands, panels;
+    int64_t ldv, ldm;                 /* from tile to tile: transformed inputs, products */
+    int64_t stride_v, stride_m;       /* from position to position */
+    int64_t stride_u;                 /* filters, from position to position */
+    int64_t zeros, worker_floats;
+} winograd;
+
+static int64_t clamp(int64_t v, int64_t low, int64_t high)
+{
+    return v < low ? low : v > high ? high : v;
+}
+
+static winograd winograd_of(const gb_contraction *problem, int m)
+{
+    const gb_conv_dims *d = &problem->conv;
+    bool back = problem->kind == GB_CONV_DATA;
+    winograd p = {.m = m, .positions = (m + 2) * (m + 2), .backward = back,
+                  .accumulate = problem->accumulate, .n = d->n};
+    p.h = back ? d->oh : d->h, p.w = back ? d->ow : d->w, p.c = back ? d->o : d->c;
+    p.oh = back ? d->h : d->oh, p.ow = back ? d->w : d->ow, p.o = back ? d->c : d->o;
+    p.pad_y = back ? 2 - d->pad_top : d->pad_top, p.pad_x = back ? 2 - d->pad_left : d->pad_left;
+    p.tiles_h = ceil_div(p.oh, m), p.tiles_w = ceil_div(p.ow, m);
+    p.ldv = p.c + WINOGRAD_PAD, p.ldm = p.o + WINOGRAD_PAD;
+    int64_t image = p.tiles_h * p.tiles_w;
+    int64_t fit = TASK_BYTES / (4 * p.positions * (p.ldv + p.ldm));
+    int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), TILES_MIN, TILES_MAX);
+    p.images = clamp(tiles / image, 1, p.n);
+    p.image_groups = ceil_div(p.n, p.images);
+    p.bands = p.images > 1 ? 1 : ceil_div(p.tiles_h, clamp(tiles / p.tiles_w, 1, p.tiles_h));
+    p.band = ceil_div(p.tiles_h, p.bands);
+    tiles = p.images * p.band * p.tiles_w;
+    p.panels = ceil_div(p.o, TILE_COLS);
+    p.stride_u = p.panels * p.c * TILE_COLS;
+    p.stride_v = tiles * p.ldv + WINOGRAD_PAD;
+    p.stride_m = tiles * p.ldm + WINOGRAD_PAD;
+    p.zeros = round_up(p.c, 16);
+    p.worker_floats = round_up(p.positions * (p.stride_v + p.stride_m), 16);
+    return p;
+}
+
+typedef struct {
+    const winograd *p;
+    const gb_contraction_args *args;
+    float *filters, *zeros, *workers;
+} job;
+
+/* ---- filters ---- */
+
+/* Nine taps of `count` k for one panel of columns: to[(k * 9 + tap) * TILE_COLS + column]. */
+static void gather_filters(const job *j, int64_t panel, int64_t k0, int64_t count, float *to)
+{
+    const winograd *p = j->p;
+    int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, p->o - n0);
+    if (p->backward) { /* filters[k = o][tap][n = c], turned round */
+        for (int64_t k = 0; k < count; k++)
+            for (int64_t t = 0; t < 9; t++)
+                memcpy(to + (k * 9 + t) * TILE_COLS,
+                       j->args->b + ((k0 + k) * 9 + 8 - t) * p->o + n0,
+                       (size_t)cols * sizeof *to);
+        return;
+    }
+    for (int64_t n = 0; n < cols; n++) /* filters[n = o][tap][k = c] */
+        for (int64_t t = 0; t < 9; t++) {
+            const float *from = j->args->b + ((n0 + n) * 9 + t) * p->c + k0;
+            for (int64_t k = 0; k < count; k++) to[(k * 9 + t) * TILE_COLS + n] = from[k];
+        }
+}
+
+WINOGRAD void transform_filters(const job *j, int m, int64_t task)
+{
+    enum { STEP = 16 };
+    const winograd *p = j->p;
+    int64_t steps = ceil_div(p->c, STEP), panel = task / steps, k0 = task % steps * STEP;
+    int64_t count = min_of(STEP, p->c - k0), a = m + 2;
+    float taps[STEP * 9 * TILE_COLS] = {0};
+    gather_filters(j, panel, k0, count, taps);
+    for (int64_t k = 0; k < count; k++)
+        for (int64_t n = 0; n < TILE_COLS; n += LANES) {
+            vec g[WINOGRAD_POSITIONS];
+            for (int i = 0; i < 9; i++)
+                g[i / 3 * a + i % 3] = load(taps + (k * 9 + i) * TILE_COLS + n);
+            winograd_2d(winograd_filter_1d, m, 3, m + 2, g);
+            float *to = j->filters + (panel * p->c + k0 + k) * TILE_COLS + n;
+            for (int i = 0; i < a * a; i++) store(to + i * p->stride_u, g[i]);
+        }
+}
+
+/* ---- tiles ---- */
+
+/* A task's block of tiles. */
+typedef struct {
+    int64_t image0, images, row0, rows;
+    float *v, *products;
+} unit;
+
+WINOGRAD void transform_input(const job *j, const unit *u, int m, int64_t image, int64_t ty,
+                              int64_t tx, int64_t tile)
+{
+    const winograd *p = j->p;
+    const int a = m + 2;
+    const float *from[WINOGRAD_POSITIONS], *src = j->args->a + (u->image0 + image) * p->h * p->w * p->c;
+    for (int i = 0; i < a; i++)
+        for (int k = 0; k < a; k++) {
+            int64_t y = (u->row0 + ty) * m + i - p->pad_y, x = tx * m + k - p->pad_x;
+            bool inside = y >= 0 && y < p->h && x >= 0 && x < p->w;
+            from[i * a + k] = inside ? src + (y * p->w + x) * p->c : j->zeros;
+        }
+    float *to = u->v + tile * p->ldv;
+    for (int64_t c = 0; c < p->c; c += LANES) {
+        vec d[WINOGRAD_POSITIONS];
+#pragma GCC unroll 36
+        for (int i = 0; i < a * a; i++) d[i] = load(from[i] + c);
+        winograd_2d(winograd_input_1d, m, m + 2, m + 2, d);
+#pragma GCC unroll 36
+        for (int i = 0; i < a * a; i++) store(to + i * p->stride_v + c, d[i]);
+    }
+}
+
+WINOGRAD void transform_output(const job *j, const unit *u, int m, int64_t image, int64_t ty,
+                               int64_t tx, int64_t tile)
+{
+    const winograd *p = j->p;
+    const int a = m + 2;
+    int64_t y0 = (u->row0 + ty) * m, x0 = tx * m;
+    int64_t rows = min_of(m, p->oh - y0), cols = min_of(m, p->ow - x0);
+    float *to = j->args->c + (((u->image0 + image) * p->oh + y0) * p->ow + x0) * p->o;
+    const float *from = u->products + tile * p->ldm;
+    for (int64_t o = 0; o < p->o; o += LANES) {
+        vec y[WINOGRAD_POSITIONS];
+#pragma GCC unroll 36
+        for (int i = 0; i < a * a; i++) y[i] = load(from + i * p->stride_m + o);
+        winograd_2d(winograd_output_1d, m, m + 2, m, y);
+        for (int i = 0; i < rows; i++)
+            for (int k = 0; k < cols; k++) {
+                float *c = to + (i * p->ow + k) * p->o + o;
+                store(c, p->accumulate ? load(c) + y[i * a + k] : y[i * a + k]);
+            }
+    }
+}
+
+static void multiply(const job *j, const unit *u, int64_t tiles, int position)
+{
+    static const int64_t no_offset = 0;
+    const winograd *p = j->p;
+    const float *v = u->v + position * p->stride_v;
+    float *to = u->products + position * p->stride_m;
+    int64_t strips = ceil_div(tiles, TILE_ROWS);
+    for (int64_t k0 = 0; k0 < p->c; k0 += DEPTH)
+        for (int64_t panel = 0; panel < p->panels; panel++) {
+            const float *w = j->filters + position * p->stride_u + (panel * p->c + k0) * TILE_COLS;
+            int64_t done = 0, col = panel * TILE_COLS;
+            for (int64_t s = 0; s < strips; s++) {
+                int64_t until = tiles * (s + 1) / strips;
+                const float *a[TILE_ROWS];
+                float *c[TILE_ROWS];
+                for (int64_t i = done; i < until; i++) {
+                    a[i - done] = v + i * p->ldv + k0;
+                    c[i - done] = to + i * p->ldm;
+                }
+                tile_out out = {c, col, (int)(until - done), (int)min_of(TILE_COLS, p->o - col),
+                                k0 > 0};
+                LEVEL(gb_tile_rows)(&out, a, &no_offset, 1, min_of(DEPTH, p->c - k0), w, TILE_COLS);
+                done = until;
+            }
+        }
+}
+
+static void finish(const job *j, const unit *u)
+{
+    const winograd *p = j->p;
+    int64_t y0 = u->row0 * p->m, rows = min_of(u->rows * p->m, p->oh - y0);
+    int64_t row0 = (u->image0 * p->oh + y0) * p->ow; /* one image, or all rows of several */
+    gb_epilogue_apply(&j->args->epilogue, j->args->c + row0 * p->o, row0, u->images * rows * p->ow,
+                      0, p->o, p->o);
+}
+
+WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
+{
+    const winograd *p = j->p;
+    unit u = {.image0 = task / p->bands * p->images, .row0 = task % p->bands * p->band};
+    u.images = min_of(p->images, p->n - u.image0);
+    u.rows = min_of(p->band, p->tiles_h - u.row0);
+    if (u.rows <= 0) return;
+    u.v = j->workers + worker * p->worker_floats;
+    u.products = u.v + p->positions * p->stride_v;
+    int64_t tile = 0;
+    for (int64_t i = 0; i < u.images; i++)
+        for (int64_t y = 0; y < u.rows; y++)
+            for (int64_t x = 0; x < p->tiles_w; x++) transform_input(j, &u, m, i, y, x, tile++);
+    for (int i = 0; i < p->positions; i++) multiply(j, &u, tile, i);
+    tile = 0;
+    for (int64_t i = 0; i < u.images; i++)
+        for (int64_t y = 0; y < u.rows; y++)
+            for (int64_t x = 0; x < p->tiles_w; x++) transform_output(j, &u, m, i, y, x, tile++);
+    finish(j, &u);
+}
+
+/* ---- implementations ---- */
+
+static void filters_2(void *ctx, int64_t task, int worker)
+{
+    transform_filters(ctx, 2, task);
+}
+
+static void filters_4(void *ctx, int64_t task, int worker)
+{
+    transform_filters(ctx, 4, task);
+}
+
+static void unit_2(void *ctx, int64_t task, int worker)
+{
+    do_unit(ctx, 2, task, worker);
+}
+
+static void unit_4(void *ctx, int64_t task, int worker)
+{
+    do_unit(ctx, 4, task, worker);
+}
+
+static gb_status prepare_for(gb_contraction_plan *plan, int m)
+{
+    winograd p = winograd_of(&plan->problem, m);
+    int64_t floats = p.positions * p.stride_u + p.zeros +
+                     gb_pool_workers(plan->cpu.pool) * p.worker_floats;
+    plan->scratch_bytes = (size_t)floats * sizeof(float);
+    return GB_OK;
+}
+
+static void run_for(const gb_contraction_plan *plan, const gb_contraction_args *args, int m)
+{
+    winograd p = winograd_of(&plan->problem, m);
+    job j = {&p, args, args->scratch, NULL, NULL};
+    j.zeros = j.filters + p.positions * p.stride_u;
+    j.workers = j.zeros + p.zeros;
+    memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));
+    gb_pool_run(plan->cpu.pool, p.panels * ceil_div(p.c, 16), m == 2 ? filters_2 : filters_4, &j);
+    gb_pool_run(plan->cpu.pool, p.image_groups * p.bands, m == 2 ? unit_2 : unit_4, &j);
+}
+
+static bool can_2(const gb_cpu *cpu, const gb_contraction *p)
+{
+    return winograd_fits(p) && p->kind != GB_CONV_WEIGHTS;
+}
+
+static bool can_4(const gb_cpu *cpu, const gb_contraction *p)
+{
+    return cpu->fast_winograd && can_2(cpu, p);
+}
+
+/* The transforms cost the same for any number of channels on the other side. */
+static bool wins(const gb_contraction *p)
+{
+    return min_of(p->conv.c, p->conv.o) >= 32;
+}
+
+static gb_status prepare_2(gb_contraction_plan *plan, gb_error *err)
+{
+    return prepare_for(plan, 2);
+}
+
+static gb_status prepare_4(gb_contraction_plan *plan, gb_error *err)
+{
+    return prepare_for(plan, 4);
+}
+
+static void run_2(const gb_contraction_plan *plan, const gb_contraction_args *args)
+{
+    run_for(plan, args, 2);
+}
+
+static void run_4(const gb_contraction_plan *plan, const gb_contraction_args *args)
+{
+    run_for(plan, args, 4);
+}
+
+const gb_contraction_impl LEVEL(gb_contraction_winograd2) = {
+    .name = "winograd2", .can = can_2, .wins = wins, .prepare = prepare_2, .run = run_2};
+const gb_contraction_impl LEVEL(gb_contraction_winograd4) = {
+    .name = "winograd4", .can = can_4, .wins = wins, .prepare = prepare_4, .run = run_4};

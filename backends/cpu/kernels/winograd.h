@@ -1,0 +1,129 @@
+/* The transforms of Winograd's minimal filtering F(m x m, 3 x 3) for m = 2 and 4: with a tile d of
+ * (m + 2) x (m + 2) inputs and a filter g, the m x m outputs are A^T [(G g G^T) * (B^T d B)] A.
+ * The gradient of g is the transpose of that: G^T [(A dy A^T) * (B^T d B)] G.
+ * Each works on vectors of channels, m being a constant where it is used. */
+#ifndef GB_BACKENDS_CPU_KERNELS_WINOGRAD_H
+#define GB_BACKENDS_CPU_KERNELS_WINOGRAD_H
+
+#include "backends/cpu/kernels/impl.h"
+#include "backends/cpu/kernels/level.h"
+
+#define WINOGRAD static inline __attribute__((always_inline))
+
+/* d[0], d[s], ... in place. */
+WINOGRAD void winograd_input_1d(int m, vec *d, int s)
+{
+    vec d0 = d[0], d1 = d[s], d2 = d[2 * s], d3 = d[3 * s];
+    if (m == 2) {
+        d[0] = d0 - d2;
+        d[s] = d1 + d2;
+        d[2 * s] = d2 - d1;
+        d[3 * s] = d1 - d3;
+        return;
+    }
+    vec d4 = d[4 * s], d5 = d[5 * s];
+    vec even = d4 - 4 * d2, odd = d3 - 4 * d1, even2 = d4 - d2, odd2 = 2 * (d3 - d1);
+    d[0] = 4 * d0 - 5 * d2 + d4;
+    d[s] = even + odd;
+    d[2 * s] = even - odd;
+    d[3 * s] = even2 + odd2;
+    d[4 * s] = even2 - odd2;
+    d[5 * s] = 4 * d1 - 5 * d3 + d5;
+}
+
+/* m + 2 values in, m out, in place. */
+WINOGRAD void winograd_output_1d(int m, vec *y, int s)
+{
+    vec y0 = y[0], y1 = y[s], y2 = y[2 * s], y3 = y[3 * s];
+    if (m == 2) {
+        y[0] = y0 + y1 + y2;
+        y[s] = y1 - y2 - y3;
+        return;
+    }
+    vec y4 = y[4 * s], y5 = y[5 * s], sum = y1 + y2, dif = y1 - y2, sum2 = y3 + y4, dif2 = y3 - y4;
+    y[0] = y0 + sum + sum2;
+    y[s] = dif + 2 * dif2;
+    y[2 * s] = sum + 4 * sum2;
+    y[3 * s] = dif + 8 * dif2 + y5;
+}
+
+/* 3 values in, m + 2 out, in place. */
+WINOGRAD void winograd_filter_1d(int m, vec *g, int s)
+{
+    vec g0 = g[0], g1 = g[s], g2 = g[2 * s];
+    if (m == 2) {
+        vec ends = 0.5f * (g0 + g2), middle = 0.5f * g1;
+        g[s] = ends + middle;
+        g[2 * s] = ends - middle;
+        g[3 * s] = g2;
+        return;
+    }
+    vec ends = (g0 + g2) * (-1 / 6.0f), middle = g1 * (-1 / 6.0f);
+    vec ends2 = g0 * (1 / 24.0f) + g2 * (1 / 6.0f), middle2 = g1 * (1 / 12.0f);
+    g[0] = g0 * 0.25f;
+    g[s] = ends + middle;
+    g[2 * s] = ends - middle;
+    g[3 * s] = ends2 + middle2;
+    g[4 * s] = ends2 - middle2;
+    g[5 * s] = g2;
+}
+
+/* The transpose of output: m values in, m + 2 out, in place. */
+WINOGRAD void winograd_output_gradient_1d(int m, vec *y, int s)
+{
+    vec y0 = y[0], y1 = y[s];
+    if (m == 2) {
+        y[s] = y0 + y1;
+        y[2 * s] = y0 - y1;
+        y[3 * s] = -y1;
+        return;
+    }
+    vec y2 = y[2 * s], y3 = y[3 * s];
+    vec even = y0 + y2, odd = y1 + y3, even2 = y0 + 4 * y2, odd2 = 2 * y1 + 8 * y3;
+    y[s] = even + odd;
+    y[2 * s] = even - odd;
+    y[3 * s] = even2 + odd2;
+    y[4 * s] = even2 - odd2;
+    y[5 * s] = y3;
+}
+
+/* The transpose of filter: m + 2 values in, 3 out, in place. */
+WINOGRAD void winograd_filter_gradient_1d(int m, vec *g, int s)
+{
+    vec g0 = g[0], sum = g[s] + g[2 * s], dif = g[s] - g[2 * s], g3 = g[3 * s];
+    if (m == 2) {
+        g[0] = g0 + 0.5f * sum;
+        g[s] = 0.5f * dif;
+        g[2 * s] = 0.5f * sum + g3;
+        return;
+    }
+    vec g5 = g[5 * s], sum2 = g3 + g[4 * s], dif2 = g3 - g[4 * s];
+    g[0] = 0.25f * g0 - sum * (1 / 6.0f) + sum2 * (1 / 24.0f);
+    g[s] = dif2 * (1 / 12.0f) - dif * (1 / 6.0f);
+    g[2 * s] = (sum2 - sum) * (1 / 6.0f) + g5;
+}
+
+typedef void (*winograd_1d)(int m, vec *v, int s);
+
+/* Both dimensions of a square v of row length m + 2, of which `in` rows and columns are given and
+ * `out` are wanted. */
+WINOGRAD void winograd_2d(winograd_1d one, int m, int in, int out, vec *v)
+{
+#pragma GCC unroll 6
+    for (int i = 0; i < in; i++) one(m, v + i * (m + 2), 1);
+#pragma GCC unroll 6
+    for (int j = 0; j < out; j++) one(m, v + j, m + 2);
+}
+
+enum { WINOGRAD_POSITIONS = 36, WINOGRAD_PAD = 16 /* floats, against aliasing of cache sets */ };
+
+/* Can F(m x m, 3 x 3) do this convolution (any kind)? Channels must fill vectors. */
+static inline bool winograd_fits(const gb_contraction *p)
+{
+    const gb_conv_dims *d = &p->conv;
+    return p->kind != GB_GEMM && d->kh == 3 && d->kw == 3 && d->stride_h == 1 &&
+           d->stride_w == 1 && d->dilation_h == 1 && d->dilation_w == 1 && d->groups == 1 &&
+           d->c % LANES == 0 && d->o % LANES == 0;
+}
+
+#endif
