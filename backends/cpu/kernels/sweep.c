@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/cpu/kernels/halo.h"
 #include "backends/cpu/kernels/impl.h"
-#include "backends/cpu/kernels/level.h"
 
 /* Sizes that keep the weights in use and the source of a task in a 1 MiB L2 together. */
 #define WEIGHTS_BYTES (320 << 10)
@@ -242,19 +242,6 @@ static void pack_panel(void *ctx, int64_t task, int worker)
     }
 }
 
-static void copy_row(const sweep *s, float *to, const float *image, int64_t y)
-{
-    size_t pixel = (size_t)s->src_c * sizeof *to;
-    int64_t from = clamp(s->x0, 0, s->src_w), until = clamp(s->x0 + s->pitch, from, s->src_w);
-    if (y < 0 || y >= s->src_h) from = until = clamp(s->x0, 0, s->src_w);
-    int64_t left = clamp(from - s->x0, 0, s->pitch);
-    memset(to, 0, (size_t)left * pixel);
-    memcpy(to + left * s->src_c, image + (y * s->src_w + from) * s->src_c,
-           (size_t)(until - from) * pixel);
-    int64_t done = left + until - from;
-    memset(to + done * s->src_c, 0, (size_t)(s->pitch - done) * pixel);
-}
-
 static void find_source(unit *u, int worker)
 {
     const sweep *s = u->s;
@@ -267,10 +254,11 @@ static void find_source(unit *u, int worker)
     }
     int64_t rows = (u->rows - 1) * s->step_h + s->y1 - s->y0 + 1, row = s->pitch * s->src_c;
     float *to = u->j->copies + worker * s->worker_floats;
+    halo g = {s->src_h, s->src_w, s->src_c, s->x0, s->pitch};
     u->src = to;
     u->src_image = rows * row;
     for (int64_t i = 0; i < u->images; i++, src += image)
-        for (int64_t r = 0; r < rows; r++, to += row) copy_row(s, to, src, y + r);
+        for (int64_t r = 0; r < rows; r++, to += row) halo_copy_row(&g, to, src, y + r);
 }
 
 /* The pixels of one tile: where they read, where they write. */

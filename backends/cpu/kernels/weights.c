@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/cpu/kernels/halo.h"
 #include "backends/cpu/kernels/impl.h"
-#include "backends/cpu/kernels/level.h"
 
 enum {
     TASKS_WANTED = 64,
@@ -25,7 +25,8 @@ typedef struct {
     int64_t cg, og, filter;        /* channels of a group; floats of a filter */
     int64_t blocks, rows, parts;   /* blocks of output channels a group; parts of the batch */
     int64_t images, band;          /* of a block of pixels */
-    int64_t unfolded, worker_floats; /* floats of a pixel; of a worker */
+    int64_t unfolded;              /* floats of a pixel with all its taps */
+    int64_t unfolded_floats, pitch, worker_floats;
 } weights;
 
 static weights weights_of(const gb_contraction *problem)
@@ -47,7 +48,10 @@ static weights weights_of(const gb_contraction *problem)
     w.band = w.images > 1 ? d->oh : ceil_div(want, d->ow > 0 ? d->ow : 1);
     if (w.unfold) {
         w.unfolded = round_up(w.filter, LANES);
-        w.worker_floats = round_up(w.images * w.band * d->ow * w.unfolded, 16);
+        w.unfolded_floats = round_up(w.images * w.band * d->ow * w.unfolded + LANES, 16);
+        w.pitch = (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dilation_w + 1;
+        int64_t rows = (w.band - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
+        w.worker_floats = w.unfolded_floats + round_up(rows * w.pitch * d->c + LANES, 16);
     }
     return w;
 }
@@ -66,6 +70,7 @@ typedef struct {
 typedef struct {
     const weights *w;
     const float *dy, *x; /* of the group */
+    const float *all_x;
     float *dw;           /* of the group */
     int64_t o0, o1;      /* output channels within the group */
     bool accumulate;
@@ -119,34 +124,56 @@ static void add_block_in_place(const target *t, const block *k)
     }
 }
 
-static void unfold_pixel(const target *t, int64_t image, int64_t oy, int64_t ox, float *to)
+/* Copies `run` floats and up to LANES - 1 more: what is too much is overwritten by
+ * what comes next, or lies in columns that no one looks at. */
+static void copy_run(float *to, const float *from, int64_t run)
 {
-    const gb_conv_dims *d = &t->w->d;
-    int64_t cg = t->w->cg;
-    memset(to + t->w->filter, 0, (size_t)(t->w->unfolded - t->w->filter) * sizeof *to);
-    for (int64_t fy = 0; fy < d->kh; fy++)
-        for (int64_t fx = 0; fx < d->kw; fx++, to += cg) {
-            int64_t y = oy * d->stride_h + fy * d->dilation_h - d->pad_top;
-            int64_t x = ox * d->stride_w + fx * d->dilation_w - d->pad_left;
-            bool inside = y >= 0 && y < d->h && x >= 0 && x < d->w;
-            const float *from = inside ? t->x + ((image * d->h + y) * d->w + x) * d->c : NULL;
-            for (int64_t c = 0; c < cg; c++) to[c] = inside ? from[c] : 0;
-        }
+    for (int64_t i = 0; i < run; i += LANES) store(to + i, load(from + i));
 }
 
-static void add_block_unfolded(const target *t, const block *k, float *unfolded)
+/* The pixels of one row of dy, each with all its taps of x side by side. */
+static float *unfold_row(const weights *w, const float *rows, float *to)
+{
+    const gb_conv_dims *d = &w->d;
+    bool joined = d->dilation_w == 1 && d->groups == 1;
+    int64_t runs = joined ? 1 : d->kw, run = joined ? d->kw * w->cg : w->cg;
+    for (int64_t x = 0; x < d->ow; x++, to += w->unfolded) {
+        const float *pixel = rows + x * d->stride_w * d->c;
+        float *at = to;
+        for (int64_t fy = 0; fy < d->kh; fy++)
+            for (int64_t r = 0; r < runs; r++, at += run)
+                copy_run(at, pixel + (fy * d->dilation_h * w->pitch + r * d->dilation_w) * d->c,
+                         run);
+    }
+    return to;
+}
+
+/* x: the whole image, not the group's part of it. */
+static void unfold_image(const target *t, const block *k, const float *x, float *copy, float *to)
 {
     const gb_conv_dims *d = &t->w->d;
-    float *to = unfolded;
+    halo g = {d->h, d->w, d->c, -d->pad_left, t->w->pitch};
+    int64_t rows = (k->rows - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
+    for (int64_t y = 0; y < rows; y++)
+        halo_copy_row(&g, copy + y * t->w->pitch * d->c, x,
+                      k->row0 * d->stride_h - d->pad_top + y);
+    for (int64_t y = 0; y < k->rows; y++)
+        to = unfold_row(t->w, copy + y * d->stride_h * t->w->pitch * d->c + (t->x - t->all_x), to);
+}
+
+static void add_block_unfolded(const target *t, const block *k, float *scratch)
+{
+    const gb_conv_dims *d = &t->w->d;
+    float *copy = scratch + t->w->unfolded_floats;
+    int64_t pixels = k->rows * d->ow, image = d->h * d->w * d->c;
     for (int64_t i = 0; i < k->images; i++)
-        for (int64_t y = 0; y < k->rows; y++)
-            for (int64_t x = 0; x < d->ow; x++, to += t->w->unfolded)
-                unfold_pixel(t, k->image0 + i, k->row0 + y, x, to);
-    tile_steps steps = {{1, 1, k->images * k->rows * d->ow}, {0, 0, d->o}, {0, 0, t->w->unfolded}};
+        unfold_image(t, k, t->all_x + (k->image0 + i) * image, copy,
+                     scratch + i * pixels * t->w->unfolded);
+    tile_steps steps = {{1, 1, k->images * pixels}, {0, 0, d->o}, {0, 0, t->w->unfolded}};
     const float *dy = t->dy;
     if (steps.count[2]) dy += (k->image0 * d->oh + k->row0) * d->ow * d->o;
     for (int64_t c = 0; c < t->w->filter; c += TILE_COLS)
-        strip(t, dy, unfolded + c, &steps, c, min_of(TILE_COLS, t->w->filter - c));
+        strip(t, dy, scratch + c, &steps, c, min_of(TILE_COLS, t->w->filter - c));
 }
 
 static void finish(const job *j, int64_t row0, int64_t rows, int64_t col0, int64_t cols)
@@ -163,7 +190,7 @@ static void do_part(void *ctx, int64_t task, int worker)
     int64_t b = task % w->blocks, g = task / w->blocks % w->d.groups;
     int64_t part = task / (w->blocks * w->d.groups), first = w->d.n * part / w->parts;
     int64_t last = w->d.n * (part + 1) / w->parts;
-    target t = {w, j->args->a + g * w->og, j->args->b + g * w->cg};
+    target t = {w, j->args->a + g * w->og, j->args->b + g * w->cg, j->args->b};
     t.dw = (w->parts > 1 ? j->parts + part * w->d.o * w->filter : j->args->c) +
            g * w->og * w->filter;
     t.o0 = w->og * b / w->blocks;
