@@ -81,6 +81,11 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
                                 gb_gpu_program **program, gb_error *err);
 void gb_gpu_program_destroy(gb_gpu_program **program);
 
+/* Which storage types a device really runs, as bits of gb_dtype: a small kernel that reads and
+ * writes each of them. Uses nothing but the backend's own table. */
+gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
+                       gb_error *err);
+
 uint64_t gb_gpu_hash(const void *data, size_t bytes, uint64_t seed); /* seed 0, or a hash to go on */
 
 #endif

@@ -1,0 +1,391 @@
+#include "backends/gpu/kernel.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/gpu/shaders.h"
+#include "core/base/half.h"
+
+static void text_add_v(gb_text *t, const char *format, va_list args)
+{
+    va_list again;
+    va_copy(again, args);
+    int need = vsnprintf(NULL, 0, format, args);
+    if (need >= 0 && !t->failed && t->n + (size_t)need + 1 > t->cap) {
+        size_t cap = (t->n + (size_t)need + 1) * 2;
+        char *data = realloc(t->data, cap);
+        if (data) t->data = data, t->cap = cap;
+        else t->failed = true;
+    }
+    if (need < 0) t->failed = true;
+    if (!t->failed) t->n += (size_t)vsnprintf(t->data + t->n, t->cap - t->n, format, again);
+    va_end(again);
+}
+
+void gb_text_add(gb_text *t, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    text_add_v(t, format, args);
+    va_end(args);
+}
+
+void gb_text_free(gb_text *t)
+{
+    free(t->data);
+    *t = (gb_text){0};
+}
+
+static const char *text_of(const gb_text *t)
+{
+    return t->data ? t->data : "";
+}
+
+void gb_gk_begin(gb_gk *k, gb_gpu_builder *b)
+{
+    *k = (gb_gk){.b = b, .local = {1, 1, 1}};
+}
+
+void gb_gk_drop(gb_gk *k)
+{
+    gb_text_free(&k->defs);
+    gb_text_free(&k->shared);
+}
+
+static void fail(gb_gk *k, const char *why)
+{
+    if (k->status == GB_OK)
+        k->status = gb_fail(k->b->err, GB_UNSUPPORTED, k->b->step->path, NULL, "%s step: %s",
+                            gb_step_kind_name(k->b->step->kind), why);
+}
+
+void gb_gk_local(gb_gk *k, uint32_t x, uint32_t y, uint32_t z)
+{
+    k->local[0] = x, k->local[1] = y, k->local[2] = z;
+}
+
+void gb_gk_define(gb_gk *k, const char *name, const char *format, ...)
+{
+    va_list args;
+    gb_text_add(&k->defs, "#define %s ", name);
+    va_start(args, format);
+    text_add_v(&k->defs, format, args);
+    va_end(args);
+    gb_text_add(&k->defs, "\n");
+}
+
+static int add_param(gb_gk *k, int64_t value)
+{
+    if (value < INT32_MIN || value > INT32_MAX) fail(k, "a size or stride exceeds 32 bits");
+    if (k->n_params == GB_GK_MAX_PARAMS) fail(k, "it needs too many parameters");
+    if (k->status != GB_OK) return 0;
+    k->param[k->n_params] = (int32_t)value;
+    return k->n_params++;
+}
+
+void gb_gk_param(gb_gk *k, const char *name, int64_t value)
+{
+    gb_gk_define(k, name, "PARAM(%d)", add_param(k, value));
+}
+
+/* The index of the binding; equal windows share one. */
+static int add_binding(gb_gk *k, gb_gpu_binding w, gb_storage storage)
+{
+    for (int i = 0; i < k->n_bindings; i++) {
+        gb_gpu_binding *o = &k->binding[i];
+        if (o->buffer != w.buffer || o->offset != w.offset || o->bytes != w.bytes ||
+            k->storage[i] != storage)
+            continue;
+        o->read = o->read || w.read;
+        o->write = o->write || w.write;
+        return i;
+    }
+    if (k->n_bindings == GB_GPU_MAX_BINDINGS) fail(k, "it needs too many buffers");
+    if (k->status != GB_OK) return 0;
+    k->binding[k->n_bindings] = w;
+    k->storage[k->n_bindings] = storage;
+    return k->n_bindings++;
+}
+
+static void define_access(gb_gk *k, const char *name, int binding, gb_storage storage, int base)
+{
+    static const char *const load[][GB_S_COUNT] = {
+        {"b%d[PARAM(%d) + (i)]", "b%d[PARAM(%d) + (i)]", "GB_LOAD_F16(b%d, PARAM(%d) + (i))",
+         "GB_LOAD_BF16(b%d, PARAM(%d) + (i))"},
+        {"b%d[PARAM(%d) + (i)] = GB_FLOAT(v)", "b%d[PARAM(%d) + (i)] = GB_INT(v)",
+         "GB_STORE_F16(b%d, PARAM(%d) + (i), v)", "GB_STORE_BF16(b%d, PARAM(%d) + (i), v)"}};
+    char text[96];
+    snprintf(text, sizeof text, load[0][storage], binding, base);
+    gb_text_add(&k->defs, "#define LD_%s(i) (%s)\n", name, text);
+    snprintf(text, sizeof text, load[1][storage], binding, base);
+    gb_text_add(&k->defs, "#define ST_%s(i, v) %s\n", name, text);
+    /* the address of an element, for bodies that load vectors */
+    gb_text_add(&k->defs, "#define BUF_%s b%d\n#define AT_%s PARAM(%d)\n", name, binding, name, base);
+}
+
+static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t first,
+                        gb_storage storage)
+{
+    uint64_t start = gb_gpu_bind_offset(k->b->caps, &w);
+    int binding = add_binding(k, w, storage);
+    define_access(k, name, binding, storage,
+                  add_param(k, (int64_t)((first - start) / gb_storage_size(storage))));
+}
+
+void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access)
+{
+    int64_t lo = 0, hi = 0;
+    for (int d = 0; d < o->rank; d++) {
+        int64_t reach = (o->dim[d] > 0 ? o->dim[d] - 1 : 0) * o->stride[d];
+        if (reach < 0) lo += reach;
+        else hi += reach;
+    }
+    int64_t size = (int64_t)gb_storage_size(o->storage);
+    gb_gpu_binding w = {.buffer = o->buffer,
+                        .offset = o->offset + (uint64_t)(lo * size),
+                        .bytes = (uint64_t)((hi - lo + 1) * size),
+                        .read = access & GB_READ,
+                        .write = access & GB_WRITE};
+    bind_window(k, name, w, o->offset, o->storage);
+}
+
+void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,
+                   gb_gk_access access)
+{
+    const gb_operand *s = &k->b->step->scratch;
+    gb_gpu_binding w = {.buffer = s->buffer,
+                        .offset = s->offset + offset,
+                        .bytes = (uint64_t)count * gb_storage_size(storage),
+                        .read = access & GB_READ,
+                        .write = access & GB_WRITE};
+    if (s->buffer < 0) fail(k, "the plan gives it no scratch memory");
+    bind_window(k, name, w, w.offset, storage);
+}
+
+void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count)
+{
+    gb_text_add(&k->shared, "%s %s %s[%d];\n",
+                k->b->caps->api == GB_GPU_OPENCL ? "__local" : "shared", type, name, count);
+}
+
+/* --- expressions --- */
+
+static void add_float(gb_text *t, double imm)
+{
+    float v = (float)imm;
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.9g", (double)v);
+    if (isnan(v)) gb_text_add(t, "GB_NAN");
+    else if (isinf(v)) gb_text_add(t, v > 0 ? "GB_INF" : "(-GB_INF)");
+    else gb_text_add(t, v < 0 ? "(%s%sf)" : "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
+}
+
+static void add_leaf(gb_gk *k, const gb_enode *n, const char *const *in, const char *const *coord)
+{
+    gb_text *t = &k->defs;
+    int imm = (int)n->imm;
+    if (n->prim == GB_P_INPUT) gb_text_add(t, "%s", in[imm]);
+    else if (n->prim == GB_P_CONST) add_float(t, n->imm);
+    else if (n->prim == GB_P_ICONST && imm == INT32_MIN) gb_text_add(t, "(-2147483647 - 1)");
+    else if (n->prim == GB_P_ICONST) gb_text_add(t, imm < 0 ? "(%d)" : "%d", imm);
+    else if (n->prim == GB_P_COORD) gb_text_add(t, "%s", coord[imm]);
+    else if (n->prim == GB_P_SCALAR) gb_text_add(t, "GB_FROM_BITS(LD_scalars(%d))", imm);
+    else gb_text_add(t, "LD_scalars(%d)", imm);
+}
+
+/* $0…$3 are the arguments' variables, $4 the immediate. */
+static void add_call(gb_gk *k, const gb_enode *n)
+{
+    const gb_prim_info *p = &gb_prims[n->prim];
+    for (const char *s = k->b->caps->api == GB_GPU_OPENCL ? p->opencl : p->glsl; *s; s++) {
+        if (*s != '$') gb_text_add(&k->defs, "%c", *s);
+        else if (*++s == '4') gb_text_add(&k->defs, "%uu", (uint32_t)n->imm);
+        else gb_text_add(&k->defs, "v%d", n->arg[*s - '0']);
+    }
+}
+
+static bool needs_math(gb_prim p)
+{
+    return (p >= GB_P_SQRT && p <= GB_P_ERF) || p == GB_P_POW || p == GB_P_FMOD;
+}
+
+/* The buffer of step scalars, as words. */
+static void bind_scalars(gb_gk *k)
+{
+    gb_operand o = {.buffer = k->b->plan->scalars_buffer,
+                    .storage = GB_S_I32,
+                    .rank = 1,
+                    .dim = {k->b->plan->n_scalars},
+                    .stride = {1}};
+    gb_gk_operand(k, "scalars", &o, GB_READ);
+}
+
+void gb_gk_expr(gb_gk *k, const char *macro, const gb_expr *expr, const char *const *in,
+                const char *const *coord)
+{
+    if (gb_expr_uses(expr, GB_P_SCALAR) || gb_expr_uses(expr, GB_P_ISCALAR)) bind_scalars(k);
+    gb_text_add(&k->defs, "#define %s", macro);
+    for (int i = 0; i < expr->n_nodes; i++) {
+        const gb_enode *n = &expr->node[i];
+        gb_text_add(&k->defs, " \\\n    %s v%d = ", n->type == 'i' ? "int" : "GB_F", i);
+        if (gb_prim_arity(n->prim)) add_call(k, n);
+        else add_leaf(k, n, in, coord);
+        gb_text_add(&k->defs, ";");
+        k->uses_random = k->uses_random || n->prim == GB_P_RANDOM;
+        k->uses_math = k->uses_math || needs_math(n->prim);
+    }
+    for (int i = 0; i < expr->n_out; i++)
+        gb_text_add(&k->defs, " \\\n    %s r%d = v%d;",
+                    expr->node[expr->out[i]].type == 'i' ? "int" : "GB_F", i, expr->out[i]);
+    gb_text_add(&k->defs, "\n");
+}
+
+/* --- the whole text --- */
+
+static const char *const cl_type[] = {"float", "int", "half", "ushort"};
+static const char *const glsl_type[] = {"float", "int", "float16_t", "uint16_t"};
+
+static void opencl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
+{
+    gb_text_add(t, "typedef struct { int v[%d]; } gb_params;\n", k->n_params ? k->n_params : 1);
+    gb_text_add(t, "#define PARAM(i) %s[i]\n", params_buffer ? "p" : "p.v");
+    gb_text_add(t, "%s", text_of(&k->defs));
+    gb_text_add(t, "#define GB_MAIN_BEGIN __kernel \\\n"
+                   "__attribute__((reqd_work_group_size(%u, %u, %u))) void gb_kernel( \\\n",
+                k->local[0], k->local[1], k->local[2]);
+    for (int i = 0; i < k->n_bindings; i++)
+        gb_text_add(t, "    __global %s%s *restrict b%d, \\\n", k->binding[i].write ? "" : "const ",
+                    cl_type[k->storage[i]], i);
+    gb_text_add(t, params_buffer ? "    __constant int *p) {" : "    const gb_params p) {");
+    for (const char *s = text_of(&k->shared); *s; s++) {
+        if (*s == '\n') continue;
+        gb_text_add(t, "%s%c", s == k->shared.data ? " " : "", *s);
+    }
+    gb_text_add(t, "\n#define GB_MAIN_END }\n");
+}
+
+static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
+{
+    gb_text_add(t, "layout(local_size_x = %u, local_size_y = %u, local_size_z = %u) in;\n",
+                k->local[0], k->local[1], k->local[2]);
+    for (int i = 0; i < k->n_bindings; i++)
+        gb_text_add(t,
+                    "layout(set = 0, binding = %d, std430) %srestrict buffer gb_b%d { %s v[]; } "
+                    "b%d_;\n#define b%d b%d_.v\n",
+                    i, k->binding[i].write ? "" : "readonly ", i, glsl_type[k->storage[i]], i, i, i);
+    if (params_buffer)
+        gb_text_add(t, "layout(set = 0, binding = %d, std430) readonly buffer gb_p { int v[]; } p;\n",
+                    k->n_bindings);
+    else if (k->n_params)
+        gb_text_add(t, "layout(push_constant) uniform gb_p { int v[%d]; } p;\n", k->n_params);
+    gb_text_add(t, "#define PARAM(i) p.v[i]\n%s%s", text_of(&k->shared), text_of(&k->defs));
+    gb_text_add(t, "#define GB_MAIN_BEGIN void main() {\n#define GB_MAIN_END }\n");
+}
+
+static void whole_text(const gb_gk *k, gb_text *t, const char *body, bool params_buffer)
+{
+    bool opencl = k->b->caps->api == GB_GPU_OPENCL, half = false;
+    for (int i = 0; i < k->n_bindings; i++) half = half || k->storage[i] >= GB_S_F16;
+    if (opencl) {
+        gb_text_add(t, "%s", gb_shader_prelude_cl);
+    } else {
+        gb_text_add(t, "#version 450\n%s%s",
+                    half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
+                    gb_shader_prelude_glsl);
+        if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
+    }
+    if (k->uses_random) gb_text_add(t, "%s", gb_shader_random);
+    (opencl ? opencl_frame : glsl_frame)(k, t, params_buffer);
+    gb_text_add(t, "%s", body);
+}
+
+/* --- kernels and launches of a program --- */
+
+static bool grow(gb_arena *arena, void **array, int n, int *cap, size_t size)
+{
+    if (n < *cap) return true;
+    int more = *cap ? *cap * 2 : 64;
+    void *wider = gb_arena_alloc(arena, (size_t)more * size);
+    if (!wider) return false;
+    if (n) memcpy(wider, *array, (size_t)n * size);
+    *array = wider;
+    *cap = more;
+    return true;
+}
+
+static int find_kernel(const gb_gpu_program *p, uint64_t hash, const char *source)
+{
+    for (int i = 0; i < p->n_kernels; i++)
+        if (p->kernel[i].hash == hash && strcmp(p->kernel[i].source, source) == 0) return i;
+    return -1;
+}
+
+/* The index of the kernel, or -1 where memory is out. */
+static int add_kernel(gb_gk *k, const char *name, const gb_text *text, bool params_buffer)
+{
+    gb_gpu_program *p = k->b->program;
+    uint64_t hash = gb_gpu_hash(text->data, text->n, 0);
+    int known = find_kernel(p, hash, text->data);
+    if (known >= 0) return known;
+    char *source = gb_arena_copy(k->b->arena, text->data, text->n + 1);
+    char *label = gb_arena_string(k->b->arena, name);
+    if (!source || !label || !grow(k->b->arena, (void **)&p->kernel, p->n_kernels,
+                                   &k->b->cap_kernels, sizeof *p->kernel))
+        return -1;
+    p->kernel[p->n_kernels] = (gb_gpu_kernel){.name = label,
+                                              .source = source,
+                                              .hash = hash,
+                                              .local = {k->local[0], k->local[1], k->local[2]},
+                                              .n_bindings = k->n_bindings,
+                                              .n_params = k->n_params,
+                                              .params_buffer = params_buffer};
+    return p->n_kernels++;
+}
+
+static bool add_launch(gb_gk *k, int kernel, const int64_t groups[3])
+{
+    gb_gpu_program *p = k->b->program;
+    gb_gpu_launch l = {.step = k->b->step_index, .kernel = kernel};
+    for (int d = 0; d < 3; d++) l.groups[d] = (uint32_t)groups[d];
+    l.binding = gb_arena_copy(k->b->arena, k->binding, (size_t)k->n_bindings * sizeof *l.binding);
+    l.params = gb_arena_copy(k->b->arena, k->param, (size_t)(k->n_params + 1) * sizeof *l.params);
+    if (!l.binding || !l.params || !grow(k->b->arena, (void **)&p->launch, p->n_launches,
+                                         &k->b->cap_launches, sizeof *p->launch))
+        return false;
+    p->launch[p->n_launches++] = l;
+    return true;
+}
+
+static void check_limits(gb_gk *k, const int64_t groups[3])
+{
+    const gb_gpu_caps *c = k->b->caps;
+    for (int d = 0; d < 3; d++)
+        if (groups[d] < 1 || groups[d] > c->max_groups[d]) fail(k, "its grid exceeds the device's");
+    if (c->max_bindings && (uint32_t)k->n_bindings + 1 > c->max_bindings)
+        fail(k, "it needs more buffers than the device's kernels can bind");
+    for (int i = 0; i < k->n_bindings; i++)
+        if (c->max_binding && k->binding[i].bytes > c->max_binding)
+            fail(k, "an operand is larger than the device can bind");
+}
+
+gb_status gb_gk_finish(gb_gk *k, const char *name, const char *body, const int64_t groups[3])
+{
+    bool params_buffer = (uint32_t)k->n_params * 4 > k->b->caps->max_params;
+    gb_text text = {0};
+    check_limits(k, groups);
+    if (k->status == GB_OK) {
+        whole_text(k, &text, body, params_buffer);
+        int kernel = text.failed || k->defs.failed || k->shared.failed
+                         ? -1
+                         : add_kernel(k, name, &text, params_buffer);
+        if (kernel < 0 || !add_launch(k, kernel, groups))
+            k->status = gb_fail(k->b->err, GB_OUT_OF_MEMORY, k->b->step->path, NULL,
+                                "no memory for the text of a kernel");
+    }
+    gb_text_free(&text);
+    gb_gk_drop(k);
+    return k->status;
+}

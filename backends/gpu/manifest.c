@@ -1,0 +1,33 @@
+#include "backends/gpu/manifest.h"
+
+#include <string.h>
+
+static bool on_cpu(const gb_gpu_caps *caps, const gb_step *step)
+{
+    (void)step;
+    return caps->cpu_hosted;
+}
+
+const gb_gpu_variant gb_gpu_manifest[] = {
+    {GB_STEP_POINTWISE, "pointwise.rows", on_cpu, NULL, gb_lower_pointwise_rows},
+    {GB_STEP_POINTWISE, "pointwise.flat", NULL, NULL, gb_lower_pointwise_flat},
+};
+
+const int gb_gpu_manifest_size = sizeof gb_gpu_manifest / sizeof *gb_gpu_manifest;
+
+static const gb_gpu_variant *first(const gb_gpu_caps *caps, const gb_step *step, const char *part)
+{
+    for (int i = 0; i < gb_gpu_manifest_size; i++) {
+        const gb_gpu_variant *v = &gb_gpu_manifest[i];
+        if (v->kind == step->kind && (!part || strstr(v->name, part)) &&
+            (!v->applies || v->applies(caps, step)))
+            return v;
+    }
+    return NULL;
+}
+
+const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const gb_gpu_variant *v = caps->variant ? first(caps, step, caps->variant) : NULL;
+    return v ? v : first(caps, step, NULL);
+}

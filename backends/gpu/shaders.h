@@ -1,0 +1,9 @@
+/* The files under shaders/ as strings; made by shaders/embed.py. */
+#ifndef GB_BACKENDS_GPU_SHADERS_H
+#define GB_BACKENDS_GPU_SHADERS_H
+
+extern const char gb_shader_prelude_cl[], gb_shader_prelude_glsl[];
+extern const char gb_shader_math[], gb_shader_random[];
+extern const char gb_shader_pointwise_flat[], gb_shader_pointwise_rows[];
+
+#endif

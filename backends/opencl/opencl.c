@@ -1,0 +1,344 @@
+#include "backends/opencl/opencl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEVICES 32
+
+/* --- errors --- */
+
+const char *gb_cl_error_name(cl_int code)
+{
+    switch (code) {
+    case CL_DEVICE_NOT_AVAILABLE: return "device not available";
+    case CL_COMPILER_NOT_AVAILABLE: return "no compiler";
+    case CL_MEM_OBJECT_ALLOCATION_FAILURE: return "memory allocation failed";
+    case CL_OUT_OF_RESOURCES: return "out of resources";
+    case CL_OUT_OF_HOST_MEMORY: return "out of host memory";
+    case CL_BUILD_PROGRAM_FAILURE: return "build failure";
+    case CL_INVALID_BUFFER_SIZE: return "invalid buffer size";
+    case CL_INVALID_WORK_GROUP_SIZE: return "invalid work-group size";
+    case CL_INVALID_KERNEL_ARGS: return "invalid kernel arguments";
+    default: return "OpenCL error";
+    }
+}
+
+gb_status gb_cl_fail(gb_backend_device *dev, gb_error *err, cl_int code, const char *doing)
+{
+    bool memory = code == CL_MEM_OBJECT_ALLOCATION_FAILURE || code == CL_OUT_OF_HOST_MEMORY ||
+                  code == CL_INVALID_BUFFER_SIZE;
+    if (memory)
+        return gb_fail(err, GB_OUT_OF_MEMORY, "opencl", "use a smaller batch or model",
+                       "%s: %s (%d)", doing, gb_cl_error_name(code), code);
+    dev->lost = true;
+    return gb_fail(err, GB_DEVICE, "opencl", "see whether the driver works with clinfo",
+                   "%s: %s (%d)", doing, gb_cl_error_name(code), code);
+}
+
+/* --- devices --- */
+
+/* All devices of all platforms, in the loader's order; returns how many. */
+static int list_devices(cl_device_id *id, cl_platform_id *platform, int cap, int *platforms)
+{
+    cl_platform_id p[16];
+    cl_uint n_platforms = 0;
+    int n = 0;
+    if (clGetPlatformIDs(16, p, &n_platforms)) n_platforms = 0;
+    if (n_platforms > 16) n_platforms = 16;
+    for (cl_uint i = 0; i < n_platforms && n < cap; i++) {
+        cl_uint found = 0;
+        if (clGetDeviceIDs(p[i], CL_DEVICE_TYPE_ALL, (cl_uint)(cap - n), id + n, &found)) continue;
+        if (found > (cl_uint)(cap - n)) found = (cl_uint)(cap - n);
+        for (cl_uint k = 0; k < found; k++) platform[n++] = p[i];
+    }
+    *platforms = (int)n_platforms;
+    return n;
+}
+
+static void info_text(cl_device_id id, cl_device_info what, char *text, size_t size)
+{
+    char *all = NULL;
+    size_t bytes = 0;
+    text[0] = 0;
+    if (clGetDeviceInfo(id, what, 0, NULL, &bytes) || !(all = calloc(bytes + 1, 1))) return;
+    if (!clGetDeviceInfo(id, what, bytes, all, NULL)) snprintf(text, size, "%s", all);
+    free(all);
+}
+
+static uint64_t info_number(cl_device_id id, cl_device_info what)
+{
+    uint64_t v = 0; /* little-endian: shorter values fill the low bytes */
+    return clGetDeviceInfo(id, what, sizeof v, &v, NULL) ? 0 : v;
+}
+
+static bool has_extension(cl_device_id id, const char *name)
+{
+    char list[8192];
+    info_text(id, CL_DEVICE_EXTENSIONS, list, sizeof list);
+    return strstr(list, name) != NULL;
+}
+
+#ifndef CL_DEVICE_UUID_KHR
+#define CL_DEVICE_UUID_KHR 0x106A
+#endif
+
+static void describe(cl_device_id id, cl_platform_id platform, int index, gb_device_info *d)
+{
+    *d = (gb_device_info){.kind = GB_DEVICE_DISCRETE};
+    snprintf(d->id, sizeof d->id, "opencl:%d", index);
+    snprintf(d->backend, sizeof d->backend, "opencl");
+    info_text(id, CL_DEVICE_NAME, d->name, sizeof d->name);
+    if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof d->driver, d->driver, NULL))
+        snprintf(d->driver, sizeof d->driver, "OpenCL");
+    info_text(id, CL_DRIVER_VERSION, d->version, sizeof d->version);
+    if (info_number(id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) d->kind = GB_DEVICE_SOFTWARE;
+    else if (info_number(id, CL_DEVICE_HOST_UNIFIED_MEMORY)) d->kind = GB_DEVICE_INTEGRATED;
+    d->memory_bytes = info_number(id, CL_DEVICE_GLOBAL_MEM_SIZE);
+    d->max_buffer_bytes = info_number(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
+    d->cores = (int)info_number(id, CL_DEVICE_MAX_COMPUTE_UNITS);
+    d->vector_width = (int)info_number(id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT);
+    if (has_extension(id, "cl_khr_device_uuid"))
+        clGetDeviceInfo(id, CL_DEVICE_UUID_KHR, sizeof d->uuid, d->uuid, NULL);
+    d->usable = info_number(id, CL_DEVICE_AVAILABLE) &&
+                info_number(id, CL_DEVICE_COMPILER_AVAILABLE) &&
+                info_number(id, CL_DEVICE_ENDIAN_LITTLE);
+    if (!d->usable)
+        snprintf(d->reason, sizeof d->reason,
+                 "the driver says that the device or its compiler is not available");
+}
+
+static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
+{
+    gb_gpu_caps *c = &dev->caps;
+    size_t items[8] = {1, 1, 1};
+    clGetDeviceInfo(dev->id, CL_DEVICE_MAX_WORK_ITEM_SIZES, sizeof items, items, NULL);
+    *c = (gb_gpu_caps){
+        .api = GB_GPU_OPENCL,
+        .cpu_hosted = info_number(dev->id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU,
+        .vector_width = (int)info_number(dev->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT),
+        .compute_units = (int)info_number(dev->id, CL_DEVICE_MAX_COMPUTE_UNITS),
+        .storage16 = true, /* vload_half and shorts are in the core language */
+        .max_local = (uint32_t)info_number(dev->id, CL_DEVICE_MAX_WORK_GROUP_SIZE),
+        .local_memory = (uint32_t)info_number(dev->id, CL_DEVICE_LOCAL_MEM_SIZE),
+        .max_params = 640, /* of the 1024 bytes of arguments that every device takes */
+        .max_binding = info_number(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
+        .variant = dev->variant,
+    };
+    for (int d = 0; d < 3; d++) {
+        c->max_local_dim[d] = (uint32_t)items[d];
+        c->max_groups[d] = 1u << 20; /* the API has no limit; keep global sizes below 2^31 */
+    }
+    if (info_number(dev->id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT)
+        snprintf(dev->build_options, sizeof dev->build_options,
+                 "-cl-fp32-correctly-rounded-divide-sqrt");
+}
+
+/* What a cached binary is good for: this device, this driver, these options. */
+static uint64_t identify(const gb_backend_device *dev, cl_platform_id platform)
+{
+    gb_device_info d;
+    char platform_version[128] = "";
+    describe(dev->id, platform, 0, &d);
+    clGetPlatformInfo(platform, CL_PLATFORM_VERSION, sizeof platform_version - 1, platform_version,
+                      NULL);
+    uint64_t h = gb_gpu_hash(d.name, strlen(d.name), 0);
+    h = gb_gpu_hash(d.driver, strlen(d.driver), h);
+    h = gb_gpu_hash(d.version, strlen(d.version), h);
+    h = gb_gpu_hash(platform_version, strlen(platform_version), h);
+    return gb_gpu_hash(dev->build_options, strlen(dev->build_options), h);
+}
+
+static void device_close(gb_backend_device *dev)
+{
+    if (!dev) return;
+    if (dev->queue) clFinish(dev->queue);
+    for (int i = 0; i < dev->n_kernels; i++) {
+        clReleaseProgram(dev->kernel[i].program);
+        free(dev->kernel[i].source);
+    }
+    if (dev->timing) clReleaseCommandQueue(dev->timing);
+    if (dev->queue) clReleaseCommandQueue(dev->queue);
+    if (dev->context) clReleaseContext(dev->context);
+    free(dev->kernel);
+    free(dev->cache_dir);
+    free(dev->variant);
+    free(dev);
+}
+
+static gb_status copy_options(gb_backend_device *dev, const gb_backend_options *o, gb_error *err)
+{
+    if (o && o->cache_dir && o->cache_dir[0]) dev->cache_dir = strdup(o->cache_dir);
+    if (o && o->variant) dev->variant = strdup(o->variant);
+    bool ok = (!(o && o->cache_dir && o->cache_dir[0]) || dev->cache_dir) &&
+              (!(o && o->variant) || dev->variant);
+    return ok ? GB_OK : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a device");
+}
+
+static gb_status device_open(const gb_backend_options *o, int index, gb_backend_device **out,
+                             gb_error *err)
+{
+    cl_device_id id[MAX_DEVICES];
+    cl_platform_id platform[MAX_DEVICES];
+    int platforms, n = list_devices(id, platform, MAX_DEVICES, &platforms);
+    *out = NULL;
+    if (index < 0 || index >= n)
+        return gb_fail(err, GB_NOT_FOUND, "opencl", "list them with: gimbal devices",
+                       "there are %d OpenCL devices", n);
+    gb_backend_device *dev = calloc(1, sizeof *dev);
+    if (!dev) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a device");
+    dev->id = id[index];
+    cl_int code = CL_SUCCESS;
+    gb_status s = copy_options(dev, o, err);
+    if (s == GB_OK) {
+        fill_caps(dev, o);
+        dev->identity = identify(dev, platform[index]);
+        dev->context = clCreateContext(NULL, 1, &dev->id, NULL, NULL, &code);
+        if (!code) dev->queue = clCreateCommandQueue(dev->context, dev->id, 0, &code);
+        if (code) s = gb_cl_fail(dev, err, code, "opening the device");
+    }
+    if (s == GB_OK) *out = dev;
+    else device_close(dev);
+    return s;
+}
+
+static gb_status enumerate(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
+                           char *reason, size_t reason_size)
+{
+    cl_device_id id[MAX_DEVICES];
+    cl_platform_id platform[MAX_DEVICES];
+    int platforms, found = list_devices(id, platform, MAX_DEVICES, &platforms);
+    *n = found < cap ? found : cap;
+    for (int i = 0; i < *n; i++) {
+        describe(id[i], platform[i], i, &out[i]);
+        gb_backend_device *dev = NULL;
+        gb_error err = {0};
+        if (out[i].usable && device_open(o, i, &dev, &err) == GB_OK &&
+            gb_gpu_probe(&gb_opencl_backend, dev, &out[i].dtypes, &err) == GB_OK) {
+            device_close(dev);
+            continue;
+        }
+        device_close(dev);
+        out[i].usable = false;
+        if (err.message[0]) snprintf(out[i].reason, sizeof out[i].reason, "%.190s", err.message);
+    }
+    if (*n == 0)
+        snprintf(reason, reason_size, "%s",
+                 platforms ? "the installed OpenCL drivers have no device"
+                           : "no OpenCL driver is installed (Debian: pocl-opencl-icd)");
+    return GB_OK;
+}
+
+/* --- buffers --- */
+
+static gb_status buffer_create(gb_backend_device *dev, uint64_t bytes, gb_backend_buffer **buf,
+                               gb_error *err)
+{
+    *buf = NULL;
+    gb_backend_buffer *b = calloc(1, sizeof *b);
+    if (!b) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a buffer");
+    cl_int code;
+    b->bytes = bytes;
+    b->mem = clCreateBuffer(dev->context, CL_MEM_READ_WRITE, bytes, NULL, &code);
+    if (code) {
+        free(b);
+        return gb_cl_fail(dev, err, code, "allocating a buffer");
+    }
+    *buf = b;
+    return GB_OK;
+}
+
+static void buffer_destroy(gb_backend_device *dev, gb_backend_buffer *buf)
+{
+    (void)dev;
+    if (!buf) return;
+    clReleaseMemObject(buf->mem);
+    free(buf);
+}
+
+static void CL_CALLBACK free_staging(cl_event event, cl_int status, void *data)
+{
+    (void)event;
+    (void)status;
+    free(data);
+}
+
+/* A copy of src lets the host go on while earlier work still runs. */
+static cl_int write_staged(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                           uint64_t bytes, void *copy)
+{
+    cl_event event;
+    cl_int code = clEnqueueWriteBuffer(dev->queue, buf->mem, CL_FALSE, offset, bytes, copy, 0, NULL,
+                                       &event);
+    if (code) {
+        free(copy);
+        return code;
+    }
+    if (clSetEventCallback(event, CL_COMPLETE, free_staging, copy)) {
+        code = clWaitForEvents(1, &event);
+        free(copy);
+    }
+    clReleaseEvent(event);
+    return code;
+}
+
+static gb_status buffer_write(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                              uint64_t bytes, const void *src, gb_error *err)
+{
+    void *copy = bytes <= (16u << 20) ? malloc(bytes) : NULL;
+    cl_int code;
+    if (copy) {
+        memcpy(copy, src, bytes);
+        code = write_staged(dev, buf, offset, bytes, copy);
+    } else {
+        code = clEnqueueWriteBuffer(dev->queue, buf->mem, CL_TRUE, offset, bytes, src, 0, NULL,
+                                    NULL);
+    }
+    return code ? gb_cl_fail(dev, err, code, "writing to the device") : GB_OK;
+}
+
+static gb_status buffer_read(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
+                             uint64_t bytes, void *dst, gb_error *err)
+{
+    cl_int code =
+        clEnqueueReadBuffer(dev->queue, buf->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL);
+    return code ? gb_cl_fail(dev, err, code, "reading from the device") : GB_OK;
+}
+
+/* --- the rest of the table --- */
+
+static void query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
+{
+    gb_gpu_query(&dev->caps, step, answer);
+}
+
+static gb_status device_wait(gb_backend_device *dev, gb_error *err)
+{
+    cl_int code = clFinish(dev->queue);
+    return code ? gb_cl_fail(dev, err, code, "waiting for the device") : GB_OK;
+}
+
+static bool device_lost(gb_backend_device *dev)
+{
+    return dev->lost;
+}
+
+const gb_backend gb_opencl_backend = {
+    .name = "opencl",
+    .enumerate = enumerate,
+    .open = device_open,
+    .close = device_close,
+    .buffer_create = buffer_create,
+    .buffer_destroy = buffer_destroy,
+    .buffer_write = buffer_write,
+    .buffer_read = buffer_read,
+    .query = query,
+    .program_create = gb_cl_program_create,
+    .program_destroy = gb_cl_program_destroy,
+    .program_bind = gb_cl_program_bind,
+    .program_run = gb_cl_program_run,
+    .program_time = gb_cl_program_time,
+    .program_kernels = gb_cl_program_kernels,
+    .wait = device_wait,
+    .lost = device_lost,
+};

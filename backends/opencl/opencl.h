@@ -1,0 +1,55 @@
+/* The OpenCL driver: devices, buffers, queues, programs. Version 1.2 of the API only. */
+#ifndef GB_BACKENDS_OPENCL_H
+#define GB_BACKENDS_OPENCL_H
+
+#define CL_TARGET_OPENCL_VERSION 120
+#define CL_USE_DEPRECATED_OPENCL_1_1_APIS
+#include <CL/cl.h>
+
+#include "backends/gpu/gpu.h"
+
+typedef struct gb_cl_kernel { /* a built program with one kernel, shared by the device's programs */
+    uint64_t hash;
+    char *source;
+    cl_program program;
+} gb_cl_kernel;
+
+struct gb_backend_device {
+    cl_device_id id;
+    cl_context context;
+    cl_command_queue queue;
+    cl_command_queue timing; /* with profiling; made at the first program_time */
+    gb_gpu_caps caps;
+    char *cache_dir, *variant;
+    char build_options[64];
+    uint64_t identity; /* hash of device, driver and options: part of a cached binary's key */
+    gb_cl_kernel *kernel;
+    int n_kernels, cap_kernels;
+    bool lost;
+};
+
+struct gb_backend_buffer {
+    cl_mem mem;
+    uint64_t bytes;
+};
+
+const char *gb_cl_error_name(cl_int code);
+/* Turns a failed call into an error; out of memory is told from the rest. */
+gb_status gb_cl_fail(gb_backend_device *dev, gb_error *err, cl_int code, const char *doing);
+
+/* The built program of a kernel: from the device's list, the cache on disk, or its source. */
+gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *k, cl_program *program,
+                      gb_error *err);
+
+gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
+                               gb_backend_program **prog, gb_error *err);
+void gb_cl_program_destroy(gb_backend_program *prog);
+gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
+                             gb_error *err);
+gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
+gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error *err);
+int gb_cl_program_kernels(const gb_backend_program *prog);
+
+extern const gb_backend gb_opencl_backend;
+
+#endif

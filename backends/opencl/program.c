@@ -1,0 +1,153 @@
+/* Programs: kernels with their arguments set once, enqueued many times. */
+#include "backends/opencl/opencl.h"
+
+#include <stdlib.h>
+
+struct gb_backend_program {
+    gb_backend_device *dev;
+    gb_gpu_program *gpu;
+    int n_steps;
+    cl_program *program; /* of gpu->kernel, owned by the device */
+    cl_kernel *launch;   /* of gpu->launch */
+    cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
+};
+
+void gb_cl_program_destroy(gb_backend_program *prog)
+{
+    if (!prog) return;
+    clFinish(prog->dev->queue);
+    for (int i = 0; prog->gpu && i < prog->gpu->n_launches; i++) {
+        if (prog->launch && prog->launch[i]) clReleaseKernel(prog->launch[i]);
+        if (prog->params && prog->params[i]) clReleaseMemObject(prog->params[i]);
+    }
+    gb_gpu_program_destroy(&prog->gpu);
+    free(prog->program);
+    free(prog->launch);
+    free(prog->params);
+    free(prog);
+}
+
+/* Parameters never change: by value, or in a buffer where they are too many. */
+static gb_status set_params(gb_backend_program *p, int i, gb_error *err)
+{
+    const gb_gpu_launch *l = &p->gpu->launch[i];
+    const gb_gpu_kernel *k = &p->gpu->kernel[l->kernel];
+    size_t bytes = sizeof(int32_t) * (size_t)(k->n_params ? k->n_params : 1);
+    cl_int code = CL_SUCCESS;
+    if (k->params_buffer) {
+        p->params[i] = clCreateBuffer(p->dev->context, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR,
+                                      bytes, (void *)l->params, &code);
+        if (!code)
+            code = clSetKernelArg(p->launch[i], (cl_uint)k->n_bindings, sizeof p->params[i],
+                                  &p->params[i]);
+    } else {
+        code = clSetKernelArg(p->launch[i], (cl_uint)k->n_bindings, bytes, l->params);
+    }
+    return code ? gb_cl_fail(p->dev, err, code, "setting a kernel's parameters") : GB_OK;
+}
+
+static gb_status make_launches(gb_backend_program *p, gb_error *err)
+{
+    gb_status s = GB_OK;
+    for (int i = 0; i < p->gpu->n_kernels && s == GB_OK; i++)
+        s = gb_cl_build(p->dev, &p->gpu->kernel[i], &p->program[i], err);
+    for (int i = 0; i < p->gpu->n_launches && s == GB_OK; i++) {
+        cl_int code;
+        p->launch[i] = clCreateKernel(p->program[p->gpu->launch[i].kernel], "gb_kernel", &code);
+        s = code ? gb_cl_fail(p->dev, err, code, "creating a kernel") : set_params(p, i, err);
+    }
+    return s;
+}
+
+gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
+                               gb_backend_program **prog, gb_error *err)
+{
+    *prog = NULL;
+    gb_backend_program *p = calloc(1, sizeof *p);
+    if (!p) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
+    p->dev = dev;
+    p->n_steps = plan->n_steps;
+    gb_status s = gb_gpu_program_create(&dev->caps, plan, &p->gpu, err);
+    if (s == GB_OK) {
+        p->program = calloc((size_t)p->gpu->n_kernels + 1, sizeof *p->program);
+        p->launch = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->launch);
+        p->params = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->params);
+        s = p->program && p->launch && p->params
+                ? make_launches(p, err)
+                : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
+    }
+    if (s == GB_OK) *prog = p;
+    else gb_cl_program_destroy(p);
+    return s;
+}
+
+gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
+                             gb_error *err)
+{
+    for (int i = 0; i < prog->gpu->n_launches; i++) {
+        const gb_gpu_launch *l = &prog->gpu->launch[i];
+        for (int a = 0; a < prog->gpu->kernel[l->kernel].n_bindings; a++) {
+            const gb_backend_buffer *b = buffers[l->binding[a].buffer];
+            cl_int code = clSetKernelArg(prog->launch[i], (cl_uint)a, sizeof b->mem, &b->mem);
+            if (code) return gb_cl_fail(prog->dev, err, code, "binding a buffer");
+        }
+    }
+    return GB_OK;
+}
+
+static cl_int enqueue(gb_backend_program *p, int i, cl_command_queue queue, cl_event *event)
+{
+    const gb_gpu_launch *l = &p->gpu->launch[i];
+    const gb_gpu_kernel *k = &p->gpu->kernel[l->kernel];
+    size_t global[3], local[3];
+    for (int d = 0; d < 3; d++) {
+        local[d] = k->local[d];
+        global[d] = (size_t)l->groups[d] * k->local[d];
+    }
+    return clEnqueueNDRangeKernel(queue, p->launch[i], 3, NULL, global, local, 0, NULL, event);
+}
+
+gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
+{
+    cl_int code = CL_SUCCESS;
+    for (int i = 0; i < prog->gpu->n_launches && !code; i++)
+        code = enqueue(prog, i, prog->dev->queue, NULL);
+    if (!code) code = clFlush(prog->dev->queue);
+    return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
+}
+
+static cl_int measure(cl_event event, double *seconds)
+{
+    cl_ulong begin = 0, end = 0;
+    cl_int code = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin,
+                                          NULL);
+    if (!code)
+        code = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
+    if (!code) *seconds += (double)(end - begin) * 1e-9;
+    return code;
+}
+
+gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+{
+    gb_backend_device *dev = prog->dev;
+    cl_int code = clFinish(dev->queue);
+    if (!code && !dev->timing)
+        dev->timing = clCreateCommandQueue(dev->context, dev->id, CL_QUEUE_PROFILING_ENABLE, &code);
+    cl_event *event = calloc((size_t)prog->gpu->n_launches + 1, sizeof(cl_event));
+    if (!event) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for events");
+    for (int i = 0; i < prog->n_steps; i++) seconds[i] = 0;
+    for (int i = 0; i < prog->gpu->n_launches && !code; i++)
+        code = enqueue(prog, i, dev->timing, &event[i]);
+    if (!code) code = clFinish(dev->timing);
+    for (int i = 0; i < prog->gpu->n_launches && event[i]; i++) {
+        if (!code) code = measure(event[i], &seconds[prog->gpu->launch[i].step]);
+        clReleaseEvent(event[i]);
+    }
+    free(event);
+    return code ? gb_cl_fail(dev, err, code, "timing a program") : GB_OK;
+}
+
+int gb_cl_program_kernels(const gb_backend_program *prog)
+{
+    return prog->gpu->n_kernels;
+}

@@ -1,0 +1,45 @@
+// The dialect in OpenCL C 1.2.
+#pragma OPENCL FP_CONTRACT OFF
+#define GB_OPENCL 1
+#define GB_F float
+#define GB_FLOAT(x) ((float)(x))
+#define GB_INT(x) ((int)(x))
+#define GB_UINT(x) ((uint)(x))
+#define GB_BITS(x) as_int(x)
+#define GB_FROM_BITS(x) as_float(x)
+#define GB_INF INFINITY
+#define GB_NAN NAN
+#define GB_GROUP(d) ((int)get_group_id(d))
+#define GB_LOCAL(d) ((int)get_local_id(d))
+#define GB_GLOBAL(d) ((int)get_global_id(d))
+#define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
+
+float gb_fmin(float a, float b)
+{
+    return a < b || a != a ? a : b;
+}
+
+float gb_fmax(float a, float b)
+{
+    return a > b || a != a ? a : b;
+}
+
+int gb_idiv(int a, int b)
+{
+    return b == 0 ? 0 : b == -1 ? (int)(0u - (uint)a) : a / b;
+}
+
+int gb_imod(int a, int b)
+{
+    return b == 0 || b == -1 ? 0 : a % b;
+}
+
+int gb_f2i(float x)
+{
+    return x != x ? 0 : convert_int_sat_rtz(x);
+}
+
+uint gb_mulhi(uint a, uint b)
+{
+    return mul_hi(a, b);
+}
