@@ -20,29 +20,16 @@ static void element(gb_gk *k, const gb_space *s, int op, int64_t step, char *tex
     } else if (step == 1) {
         snprintf(text, size, "at_%s + i", name);
     } else {
-        char param[16];
+        char param[24];
         snprintf(param, sizeof param, "STEP_%s", name);
         gb_gk_param(k, param, step);
         snprintf(text, size, "at_%s + i * STEP_%s", name, name);
     }
 }
 
-/* Coordinates: c_AXIS of the outer dimensions, i of the inner one, 0 of dropped ones. */
-static void name_coords(gb_accesses *a, const gb_space *outer, int rank, int inner_axis)
-{
-    for (int axis = 0; axis < rank; axis++) {
-        snprintf(a->coord_text[axis], sizeof a->coord_text[axis], "0");
-        for (int d = 0; d < outer->rank; d++)
-            if (outer->fixed[d] && outer->axis[d] == axis)
-                snprintf(a->coord_text[axis], sizeof a->coord_text[axis], "c_%d", axis);
-        if (axis == inner_axis) snprintf(a->coord_text[axis], sizeof a->coord_text[axis], "i");
-        a->coord[axis] = a->coord_text[axis];
-    }
-}
-
 static void bind_operands(gb_gk *k, const gb_step *step)
 {
-    char name[8];
+    char name[16];
     for (int i = 0; i < step->n_in; i++) {
         snprintf(name, sizeof name, "i%d", i);
         gb_gk_operand(k, name, &step->in[i], GB_READ);
@@ -70,7 +57,10 @@ static void describe(gb_gk *k, const gb_step *step, int64_t *rows, int64_t *widt
     bind_operands(k, step);
     gb_space_walk(k, &s, "OFFSETS", "");
     gb_accesses a;
-    name_coords(&a, &s, step->rank, inner_axis);
+    for (int axis = 0; axis < step->rank; axis++) {
+        gb_space_coord(a.coord_text[axis], axis, &s, NULL, inner_axis);
+        a.coord[axis] = a.coord_text[axis];
+    }
     char at[40];
     for (int i = 0; i < step->n_in; i++) {
         element(k, &s, i, inner[i], at, sizeof at);

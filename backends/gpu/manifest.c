@@ -2,15 +2,18 @@
 
 #include <string.h>
 
-static bool on_cpu(const gb_gpu_caps *caps, const gb_step *step)
+static bool wide_items(const gb_gpu_caps *caps, const gb_step *step)
 {
     (void)step;
-    return caps->cpu_hosted;
+    return gb_gpu_wide_items(caps);
 }
 
 const gb_gpu_variant gb_gpu_manifest[] = {
-    {GB_STEP_POINTWISE, "pointwise.rows", on_cpu, NULL, gb_lower_pointwise_rows},
+    {GB_STEP_POINTWISE, "pointwise.rows", wide_items, NULL, gb_lower_pointwise_rows},
     {GB_STEP_POINTWISE, "pointwise.flat", NULL, NULL, gb_lower_pointwise_flat},
+    {GB_STEP_REDUCE, "reduce.lanes", NULL, gb_reduce_scratch, gb_lower_reduce},
+    {GB_STEP_ARGREDUCE, "argreduce.item", NULL, NULL, gb_lower_argreduce},
+    {GB_STEP_MATMUL, "matmul.item", NULL, NULL, gb_lower_matmul_item},
 };
 
 const int gb_gpu_manifest_size = sizeof gb_gpu_manifest / sizeof *gb_gpu_manifest;

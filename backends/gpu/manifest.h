@@ -35,6 +35,16 @@ static inline int64_t gb_max(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* One item does much, with vectors inside: OpenCL on CPUs. Elsewhere items are lanes. */
+static inline bool gb_gpu_wide_items(const gb_gpu_caps *caps)
+{
+    return caps->cpu_hosted && caps->api == GB_GPU_OPENCL;
+}
+
+gb_status gb_lower_argreduce(gb_gpu_builder *b);
+gb_status gb_lower_matmul_item(gb_gpu_builder *b);
+uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_reduce(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
 

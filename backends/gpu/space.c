@@ -93,7 +93,7 @@ void gb_space_walk(gb_gk *k, const gb_space *s, const char *macro, const char *p
         }
     }
     gb_text *t = &k->defs;
-    gb_text_add(t, "#define %s(q) \\\n    int %sq = (q);", macro, prefix);
+    gb_text_add(t, "#define %s(index_) \\\n    int %sq = (index_);", macro, prefix);
     for (int op = 0; op < s->n_ops; op++) gb_text_add(t, " int %sat_%s = 0;", prefix, s->name[op]);
     for (int d = s->rank - 1; d >= 0; d--) {
         if (d > 0)
@@ -108,4 +108,18 @@ void gb_space_walk(gb_gk *k, const gb_space *s, const char *macro, const char *p
         if (s->fixed[d]) gb_text_add(t, " int c_%d = %sd%d;", s->axis[d], prefix, d);
     }
     gb_text_add(t, "\n");
+}
+
+static bool walks(const gb_space *s, int axis)
+{
+    for (int d = 0; s && d < s->rank; d++)
+        if (s->fixed[d] && s->axis[d] == axis) return true;
+    return false;
+}
+
+void gb_space_coord(char text[16], int axis, const gb_space *a, const gb_space *b, int inner_axis)
+{
+    if (axis == inner_axis) snprintf(text, 16, "i");
+    else if (walks(a, axis) || walks(b, axis)) snprintf(text, 16, "c_%d", axis);
+    else snprintf(text, 16, "0");
 }

@@ -10,7 +10,7 @@ typedef struct gb_space {
     int rank, n_ops;
     int64_t dim[GB_MAX_RANK];
     int64_t stride[GB_SPACE_OPS][GB_MAX_RANK];
-    char name[GB_SPACE_OPS][8];  /* of the operands in the kernel's text: "i0", "o1" */
+    char name[GB_SPACE_OPS][16];  /* of the operands in the kernel's text: "i0", "o1" */
     int axis[GB_MAX_RANK];       /* the step's axis that a dimension was (fixed ones only) */
     bool fixed[GB_MAX_RANK];     /* never merged: its coordinate is asked for */
 } gb_space;
@@ -29,5 +29,8 @@ int64_t gb_space_pop(gb_space *s, int64_t *step, int *axis);
 /* Defines macro(q) as statements: from the linear index q the coordinates c_AXIS of fixed
  * dimensions, and at_NAME, the element offset of every operand. */
 void gb_space_walk(gb_gk *k, const gb_space *s, const char *macro, const char *prefix);
+/* The text of a step axis' coordinate: c_AXIS where one of the walked spaces has it (b may be
+ * NULL), i where it is the inner axis, else 0 (a dimension of 1). */
+void gb_space_coord(char text[16], int axis, const gb_space *a, const gb_space *b, int inner_axis);
 
 #endif

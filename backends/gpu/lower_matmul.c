@@ -1,0 +1,87 @@
+#include <stdio.h>
+
+#include "backends/gpu/manifest.h"
+#include "backends/gpu/shaders.h"
+#include "backends/gpu/space.h"
+
+static void define_batch(gb_gk *k, const gb_step *s, gb_space *batch)
+{
+    *batch = (gb_space){.rank = s->out[0].rank - 2};
+    for (int d = 0; d < batch->rank; d++) batch->dim[d] = s->out[0].dim[d], batch->axis[d] = d;
+    for (int i = 0; i < s->n_in; i++) gb_space_add(batch, "i", i, &s->in[i], 0);
+    gb_space_add(batch, "o", 0, &s->out[0], 0);
+    gb_space_collapse(batch, s->n_in);
+    gb_space_walk(k, batch, "BATCH", "");
+}
+
+static void bind_all(gb_gk *k, const gb_step *s)
+{
+    char name[16];
+    for (int i = 0; i < s->n_in; i++) {
+        snprintf(name, sizeof name, "i%d", i);
+        gb_gk_operand(k, name, &s->in[i], GB_READ);
+    }
+    gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
+}
+
+/* The offset of an operand of out's shape at (row, column), as text; strides become parameters. */
+static void place(gb_gk *k, const char *operand, const gb_operand *o, char *text, size_t size)
+{
+    char name[32];
+    int64_t r = o->stride[o->rank - 2], c = o->stride[o->rank - 1];
+    int n = snprintf(text, size, "at_%s", operand);
+    snprintf(name, sizeof name, "ROW_%s", operand);
+    if (r) {
+        gb_gk_param(k, name, r);
+        n += snprintf(text + n, size - (size_t)n, " + row * %s", name);
+    }
+    snprintf(name, sizeof name, "COLUMN_%s", operand);
+    if (c == 1) {
+        snprintf(text + n, size - (size_t)n, " + column");
+    } else if (c) {
+        gb_gk_param(k, name, c);
+        snprintf(text + n, size - (size_t)n, " + column * %s", name);
+    }
+}
+
+/* Defines RESULT: the epilogue on acc at (row, column), and its store. */
+static void define_result(gb_gk *k, const gb_step *s)
+{
+    char at[96], load[GB_MAX_STEP_IN][112], name[16];
+    const char *in[GB_MAX_STEP_IN] = {"acc"};
+    for (int i = 2; i < s->n_in; i++) {
+        snprintf(name, sizeof name, "i%d", i);
+        place(k, name, &s->in[i], at, sizeof at);
+        snprintf(load[i], sizeof load[i], "LD_i%d(%s)", i, at);
+        in[i - 1] = load[i];
+    }
+    if (s->expr) gb_gk_expr(k, "EPILOGUE", s->expr, in, NULL);
+    place(k, "o0", &s->out[0], at, sizeof at);
+    if (s->expr) gb_gk_define(k, "RESULT", "EPILOGUE ST_o0(%s, r0);", at);
+    else gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
+}
+
+gb_status gb_lower_matmul_item(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    const gb_operand *x = &s->in[0], *y = &s->in[1], *out = &s->out[0];
+    int r = out->rank;
+    gb_space batch;
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_local(&k, 16, 4, 1);
+    bind_all(&k, s);
+    define_batch(&k, s, &batch);
+    const int64_t groups[3] = {gb_div_up(out->dim[r - 1], 16), gb_div_up(out->dim[r - 2], 4),
+                               gb_space_count(&batch)};
+    if (groups[0] * groups[1] * groups[2] == 0) return gb_gk_drop(&k), k.status;
+    gb_gk_param(&k, "M", out->dim[r - 2]);
+    gb_gk_param(&k, "N", out->dim[r - 1]);
+    gb_gk_param(&k, "K", x->dim[r - 1]);
+    gb_gk_param(&k, "A_ROW", x->stride[r - 2]);
+    gb_gk_param(&k, "A_K", x->stride[r - 1]);
+    gb_gk_param(&k, "B_K", y->stride[r - 2]);
+    gb_gk_param(&k, "B_COLUMN", y->stride[r - 1]);
+    define_result(&k, s);
+    return gb_gk_finish(&k, "matmul.item", gb_shader_matmul_item, groups);
+}
