@@ -1,69 +1,17 @@
 /* Building kernels, and the cache of their binaries. */
 #include "backends/opencl/opencl.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-typedef struct cache_header {
-    char magic[8];
-    uint64_t key, bytes, check;
-} cache_header;
-
-static const char magic[8] = "gbocl 1";
-
-static void cache_path(const gb_backend_device *dev, uint64_t key, char *path, size_t size)
+static gb_hash binary_key(const gb_backend_device *dev, const gb_gpu_kernel *k)
 {
-    snprintf(path, size, "%s/opencl-%016llx.bin", dev->cache_dir, (unsigned long long)key);
+    gb_hash key = dev->identity;
+    gb_hash_text(&key, k->source);
+    return key;
 }
 
-static unsigned char *read_cached(const gb_backend_device *dev, uint64_t key, size_t *bytes)
-{
-    char path[1024];
-    cache_path(dev, key, path, sizeof path);
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    cache_header h;
-    struct stat st;
-    unsigned char *data = NULL;
-    if (fread(&h, sizeof h, 1, f) == 1 && memcmp(h.magic, magic, sizeof magic) == 0 &&
-        h.key == key && fstat(fileno(f), &st) == 0 && st.st_size > (off_t)sizeof h &&
-        h.bytes == (uint64_t)st.st_size - sizeof h)
-        data = malloc(h.bytes);
-    if (data && (fread(data, h.bytes, 1, f) != 1 || gb_gpu_hash(data, h.bytes, key) != h.check)) {
-        free(data);
-        data = NULL;
-    }
-    fclose(f);
-    if (data) *bytes = h.bytes;
-    return data;
-}
-
-/* The cache is a convenience: where it cannot be written, nothing is said. */
-static void write_cached(const gb_backend_device *dev, uint64_t key, const unsigned char *data,
-                         size_t bytes)
-{
-    char path[1024], temporary[1040];
-    cache_path(dev, key, path, sizeof path);
-    snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
-    mkdir(dev->cache_dir, 0700);
-    int fd = mkstemp(temporary);
-    FILE *f = fd >= 0 ? fdopen(fd, "wb") : NULL;
-    if (!f) {
-        if (fd >= 0) close(fd), unlink(temporary);
-        return;
-    }
-    cache_header h = {.key = key, .bytes = bytes, .check = gb_gpu_hash(data, bytes, key)};
-    memcpy(h.magic, magic, sizeof magic);
-    bool ok = fwrite(&h, sizeof h, 1, f) == 1 && fwrite(data, bytes, 1, f) == 1 &&
-              fflush(f) == 0 && fsync(fd) == 0;
-    ok = fclose(f) == 0 && ok;
-    if (!ok || rename(temporary, path) != 0) unlink(temporary);
-}
-
-static void keep_binary(const gb_backend_device *dev, uint64_t key, cl_program program)
+static void keep_binary(const gb_backend_device *dev, gb_hash key, cl_program program)
 {
     size_t bytes = 0;
     if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) ||
@@ -71,18 +19,20 @@ static void keep_binary(const gb_backend_device *dev, uint64_t key, cl_program p
         return;
     unsigned char *data = malloc(bytes);
     if (data && !clGetProgramInfo(program, CL_PROGRAM_BINARIES, sizeof data, &data, NULL))
-        write_cached(dev, key, data, bytes);
+        gb_cache_store(dev->cache_dir, "opencl", key, data, bytes);
     free(data);
 }
 
-static cl_program from_cache(gb_backend_device *dev, uint64_t key)
+/* NULL where the cache has no binary that the driver takes. */
+static cl_program from_cache(gb_backend_device *dev, gb_hash key)
 {
-    size_t bytes = 0;
-    unsigned char *data = dev->cache_dir ? read_cached(dev, key, &bytes) : NULL;
-    if (!data) return NULL;
+    void *data;
+    size_t bytes;
+    if (!gb_cache_load(dev->cache_dir, "opencl", key, &data, &bytes)) return NULL;
     cl_int loaded = CL_SUCCESS, code = CL_SUCCESS;
-    cl_program program = clCreateProgramWithBinary(dev->context, 1, &dev->id, &bytes,
-                                                   (const unsigned char **)&data, &loaded, &code);
+    const unsigned char *binary = data;
+    cl_program program = clCreateProgramWithBinary(dev->context, 1, &dev->id, &bytes, &binary,
+                                                   &loaded, &code);
     free(data);
     if (!program) return NULL;
     if (code || loaded || clBuildProgram(program, 1, &dev->id, dev->build_options, NULL, NULL)) {
@@ -150,7 +100,7 @@ gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *k, cl_program
             return GB_OK;
         }
     }
-    uint64_t key = gb_gpu_hash(k->source, strlen(k->source), dev->identity);
+    gb_hash key = binary_key(dev, k);
     *program = from_cache(dev, key);
     if (!*program) {
         gb_status s = from_source(dev, k, program, err);

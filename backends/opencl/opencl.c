@@ -134,19 +134,19 @@ static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
                  "-cl-fp32-correctly-rounded-divide-sqrt");
 }
 
-/* What a cached binary is good for: this device, this driver, these options. */
-static uint64_t identify(const gb_backend_device *dev, cl_platform_id platform)
+static gb_hash identify(const gb_backend_device *dev, cl_platform_id platform)
 {
     gb_device_info d;
-    char platform_version[128] = "";
+    char version[128] = "";
+    gb_hash h = GB_HASH_INIT;
     describe(dev->id, platform, 0, &d);
-    clGetPlatformInfo(platform, CL_PLATFORM_VERSION, sizeof platform_version - 1, platform_version,
-                      NULL);
-    uint64_t h = gb_gpu_hash(d.name, strlen(d.name), 0);
-    h = gb_gpu_hash(d.driver, strlen(d.driver), h);
-    h = gb_gpu_hash(d.version, strlen(d.version), h);
-    h = gb_gpu_hash(platform_version, strlen(platform_version), h);
-    return gb_gpu_hash(dev->build_options, strlen(dev->build_options), h);
+    clGetPlatformInfo(platform, CL_PLATFORM_VERSION, sizeof version - 1, version, NULL);
+    gb_hash_text(&h, d.name);
+    gb_hash_text(&h, d.driver);
+    gb_hash_text(&h, d.version);
+    gb_hash_text(&h, version);
+    gb_hash_text(&h, dev->build_options);
+    return h;
 }
 
 static void device_close(gb_backend_device *dev)

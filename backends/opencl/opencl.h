@@ -7,6 +7,7 @@
 #include <CL/cl.h>
 
 #include "backends/gpu/gpu.h"
+#include "core/base/cache.h"
 
 typedef struct gb_cl_kernel { /* a built program with one kernel, shared by the device's programs */
     uint64_t hash;
@@ -22,7 +23,7 @@ struct gb_backend_device {
     gb_gpu_caps caps;
     char *cache_dir, *variant;
     char build_options[64];
-    uint64_t identity; /* hash of device, driver and options: part of a cached binary's key */
+    gb_hash identity; /* device, driver and options: what a cached binary is good for */
     gb_cl_kernel *kernel;
     int n_kernels, cap_kernels;
     bool lost;

@@ -33,9 +33,9 @@ int32_t *gb_test_ints(gb_test_plan *t, const gb_operand *o);
 /* Opens device 0 of the backend; NULL where it has none. */
 gb_backend_device *gb_test_open(const gb_backend *backend, const char *variant);
 
-/* Runs the plan on both and compares every byte of every buffer that is written: elements within
- * tolerance × (largest of the buffer + its own size), everything else equal. Fails the test with the name and
- * the place. */
+/* Runs the plan on both and compares every byte of every buffer: elements may differ by
+ * tolerance × (their size + the buffer's largest, at most 1), integers by nothing. Fails the test
+ * with the name and the place. */
 void gb_test_compare(gb_test_plan *t, const gb_backend *backend, gb_backend_device *dev,
                      const char *name, double tolerance);
 

@@ -88,41 +88,60 @@ static gb_x apply(gb_xb *b, gb_prim p, const gb_x *arg)
                                                  : gb_x3(b, p, arg[0], arg[1], arg[2]);
 }
 
+enum { N_VALUES = 400 };
+
+/* Ordinary values, every other one an odd one; operand i repeats them at its own pace, so that two
+ * operands meet in most combinations. */
+static gb_operand values(gb_test_plan *t, int i, char type)
+{
+    static const float odd[20] = {0.0f, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, 0.5f, -0.5f, 1.5f,
+                                  2.5f, 1e-20f, -1e-4f, 30, -30, 88, -87, 3e9f, -3e9f, 1e-3f};
+    static const int32_t odd_int[9] = {0, 1, -1, INT32_MAX, INT32_MIN, 7, -7, 31, 33};
+    bool f = type == 'f';
+    gb_operand o = gb_test_dense(t, f ? GB_S_F32 : GB_S_I32, f ? -3 : -9, f ? 3 : 9, 1, N_VALUES);
+    for (int k = 0; k < N_VALUES; k++) {
+        if ((k + i) % 2 == 0) continue;
+        if (f) gb_test_floats(t, &o)[k] = odd[k / (i ? 20 : 1) % 20];
+        else gb_test_ints(t, &o)[k] = odd_int[k / (i ? 9 : 1) % 9];
+    }
+    return o;
+}
+
+/* One step computes up to GB_MAX_STEP_OUT primitives of one signature, from the first on. */
+static int primitives_alike(gb_target *g, int first)
+{
+    gb_test_plan *t = gb_test_plan_create();
+    gb_step *s = gb_test_step(t, GB_STEP_POINTWISE);
+    const char *type = gb_prims[first].type;
+    gb_xb b = {0};
+    gb_x arg[3], out[GB_MAX_STEP_OUT];
+    int p = first;
+    s->n_in = gb_prim_arity((gb_prim)first), s->rank = 1, s->dim[0] = N_VALUES;
+    for (int i = 0; i < s->n_in; i++) {
+        s->in[i] = values(t, i, type[i]);
+        arg[i] = gb_x_input(&b, i, type[i]);
+    }
+    for (int k = 0; first >= GB_P_SIN && first <= GB_P_TAN && k < N_VALUES; k++) {
+        float *x = gb_test_floats(t, &s->in[0]);
+        if (fabsf(x[k]) > 100) x[k] = 3; /* range reduction of huge angles is not asked for */
+    }
+    for (; p < GB_PRIM_COUNT && strcmp(gb_prims[p].type, type) == 0 && s->n_out < GB_MAX_STEP_OUT &&
+           (first < GB_P_SIN) == (p < GB_P_SIN) && (first <= GB_P_TAN) == (p <= GB_P_TAN);
+         p++) {
+        bool integer = gb_prim_result((gb_prim)p) == 'i';
+        out[s->n_out] = apply(&b, (gb_prim)p, arg);
+        s->out[s->n_out++] =
+            gb_test_dense(t, integer ? GB_S_I32 : GB_S_F32, 0, 1, 1, N_VALUES);
+    }
+    s->expr = finish(t, &b, s->n_in, out, s->n_out);
+    gb_test_compare(t, g->backend, g->dev, gb_prims[first].name, 1e-6);
+    gb_test_plan_destroy(t);
+    return p;
+}
+
 static void pointwise_primitives(void **state)
 {
-    gb_target *g = *state;
-    const float odd[] = {0.0f, -0.0f, 1, -1, INFINITY, -INFINITY, NAN, 0.5f, -0.5f, 1.5f, 2.5f,
-                         1e-20f, -1e-4f, 30.0f, -30.0f, 88.0f, -87.0f, 3e9f, -3e9f, 1e-3f};
-    const int32_t odd_int[] = {0, 1, -1, INT32_MAX, INT32_MIN, 7, -7, 31, 33};
-    enum { N = 400 };
-    for (int p = GB_P_ADD; p < GB_PRIM_COUNT; p++) {
-        if (p == GB_P_RANDOM) continue;
-        gb_test_plan *t = gb_test_plan_create();
-        gb_step *s = gb_test_step(t, GB_STEP_POINTWISE);
-        gb_xb b = {0};
-        gb_x arg[3];
-        s->n_in = gb_prim_arity((gb_prim)p), s->n_out = 1, s->rank = 1, s->dim[0] = N;
-        for (int i = 0; i < s->n_in; i++) {
-            char type = gb_prims[p].type[i];
-            s->in[i] = gb_test_dense(t, type == 'f' ? GB_S_F32 : GB_S_I32, type == 'f' ? -3 : -9,
-                                     type == 'f' ? 3 : 9, 1, N);
-            for (int k = 0; k < N && type == 'f'; k++)
-                if ((k + i) % 2) gb_test_floats(t, &s->in[i])[k] = odd[(k / (i ? 20 : 1)) % 20];
-            for (int k = 0; k < N && type == 'i'; k++)
-                if ((k + i) % 2) gb_test_ints(t, &s->in[i])[k] = odd_int[(k / (i ? 9 : 1)) % 9];
-            arg[i] = gb_x_input(&b, i, type);
-        }
-        bool integer = gb_prim_result((gb_prim)p) == 'i';
-        s->out[0] = gb_test_dense(t, integer ? GB_S_I32 : GB_S_F32, 0, 1, 1, N);
-        gb_x y = apply(&b, (gb_prim)p, arg);
-        s->expr = finish(t, &b, s->n_in, &y, 1);
-        for (int k = 0; k < N && (p == GB_P_SIN || p == GB_P_COS || p == GB_P_TAN); k++) {
-            float *x = gb_test_floats(t, &s->in[0]);
-            if (fabsf(x[k]) > 100) x[k] = 3; /* range reduction of huge angles is not asked for */
-        }
-        gb_test_compare(t, g->backend, g->dev, gb_prims[p].name, 1e-6);
-        gb_test_plan_destroy(t);
-    }
+    for (int p = GB_P_ADD; p < GB_P_RANDOM;) p = primitives_alike(*state, p);
 }
 
 static void random_is_philox(void **state)
