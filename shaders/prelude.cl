@@ -43,3 +43,13 @@ uint gb_mulhi(uint a, uint b)
 {
     return mul_hi(a, b);
 }
+
+#define GB_LOAD_F16(b, i) vload_half(i, b)
+#define GB_STORE_F16(b, i, v) vstore_half_rte(v, i, b)
+#define GB_LOAD_BF16(b, i) as_float((uint)(b)[i] << 16)
+#define GB_STORE_BF16(b, i, v) (b)[i] = gb_to_bf16(v)
+ushort gb_to_bf16(float x)
+{
+    uint u = as_uint(x);
+    return (ushort)(x != x ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
