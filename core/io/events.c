@@ -99,8 +99,7 @@ static const uint8_t *get_varint(const uint8_t *p, const uint8_t *end, uint64_t 
     return NULL;
 }
 
-/* The step of an Event; 0 where it has none, as protobuf has it. */
-static bool event_step(const uint8_t *p, const uint8_t *end, int64_t *step)
+bool gb_event_step(const uint8_t *p, const uint8_t *end, int64_t *step)
 {
     *step = 0;
     while (p && p < end) {
@@ -138,7 +137,7 @@ size_t gb_events_keep(const uint8_t *bytes, size_t length, int64_t last_step)
         int64_t step;
         if (get_fixed(p + 8, 4) != masked_crc(p, 8) || n > length - at - 16) break;
         if (get_fixed(p + 12 + n, 4) != masked_crc(p + 12, n)) break;
-        if (!event_step(p + 12, p + 12 + n, &step) || step > last_step) break;
+        if (!gb_event_step(p + 12, p + 12 + n, &step) || step > last_step) break;
         at += 16 + (size_t)n;
     }
     return at;
