@@ -18,7 +18,7 @@ GPU = r"|backends/gpu/.*|shaders/.*"
 ALLOWED = {
     "include/gimbal": PUBLIC,
     "core/base": LEAF,
-    "core/ir": r"gimbal/(types|status|graph)\.h",
+    "core/ir": r"gimbal/(types|status|suggest|graph)\.h",
     "core/passes": r"gimbal/(types|status|graph|program)\.h|core/ir/.*",
     "core/runtime": PUBLIC + r"|core/(ir|passes)/.*|backends/backend\.h",
     "backends": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*",

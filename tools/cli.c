@@ -19,10 +19,12 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_HELP] = {"help", NULL, "print this and exit", 'h'},
     [OPT_JSON] = {"json", NULL, "print one JSON document on standard output", 0},
     [OPT_QUIET] = {"quiet", NULL, "no progress", 'q'},
-    [OPT_DEVICE] = {"device", "D", "cpu, opencl:N, vulkan:N or auto (the fastest real device)", 'd'},
+    [OPT_DEVICE] = {"device", "D", "cpu, opencl:N, vulkan:N or auto (the fastest real device)",
+                    'd'},
     [OPT_SEED] = {"seed", "N", "seed of weights, shuffles and dropout", 0},
     [OPT_OUT] = {"out", "DIR", "folder for what is written", 'o'},
-    [OPT_SET] = {"set", "KEY=VALUE", "change the recipe, e.g. optimizer.sgd.lr=0.05; repeatable", 's'},
+    [OPT_SET] = {"set", "KEY=VALUE", "change the recipe, e.g. optimizer.sgd.lr=0.05; repeatable",
+                 's'},
     [OPT_THREADS] = {"threads", "N", "threads of the CPU backend (all cores)", 0},
     [OPT_ISA] = {"isa", "NAME", "CPU instructions: scalar, avx2, avx512 (the best there is)", 0},
     [OPT_VARIANT] = {"variant", "NAME", "prefer kernel variants whose name contains NAME", 0},
@@ -200,7 +202,8 @@ int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv)
     optind = 1;
     opterr = 0;
     for (int c; (c = getopt_long(argc, argv, letters, longs, NULL)) != -1;) {
-        if (c == ':') return cli_usage_fail(args, NULL, "option %s needs a value", argv[optind - 1]);
+        if (c == ':')
+            return cli_usage_fail(args, NULL, "option %s needs a value", argv[optind - 1]);
         if (c == '?') {
             char letter[3] = {'-', (char)optopt, 0};
             bool short_form = optopt > 0 && optopt < 256 && strncmp(argv[optind - 1], "--", 2) != 0;
@@ -223,8 +226,7 @@ void cli_clear(cli_args *args)
     args->sets = args->inputs = (cli_list){0};
 }
 
-bool cli_int(const cli_args *args, cli_option option, int64_t min, int64_t fallback,
-             int64_t *value)
+bool cli_int(const cli_args *args, cli_option option, int64_t min, int64_t fallback, int64_t *value)
 {
     *value = fallback;
     const char *text = args->value[option];

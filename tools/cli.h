@@ -52,7 +52,7 @@ typedef struct cli_args {
 typedef struct cli_command {
     const char *name, *arguments, *summary;
     int (*run)(cli_args *args);
-    int min_files, max_files; /* max -1: any number */
+    int min_files, max_files;  /* max -1: any number */
     const cli_option *options; /* ends with OPT_COUNT */
 } cli_command;
 
@@ -65,8 +65,7 @@ void cli_clear(cli_args *args);
 /* Reports on standard error, with --json also as the one document on standard output, and returns
  * the exit status. */
 int cli_fail(const cli_args *args, const gb_error *err);
-int cli_usage_fail(const cli_args *args, const char *hint, const char *format, ...)
-    GB_PRINTF(3, 4);
+int cli_usage_fail(const cli_args *args, const char *hint, const char *format, ...) GB_PRINTF(3, 4);
 /* Whether --json was asked for, before options are parsed. */
 void cli_expect_json(int argc, char **argv);
 

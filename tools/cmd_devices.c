@@ -26,11 +26,11 @@ static json_t *device_json(const gb_device_info *d)
 {
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:i, s:i, s:o, s:b, s:o, s:o}", "id",
                      d->id, "backend", d->backend, "name", d->name, "driver", d->driver, "version",
-                     d->version, "kind", kinds[d->kind], "memory_bytes", (json_int_t)d->memory_bytes,
-                     "max_buffer_bytes", (json_int_t)d->max_buffer_bytes, "cores", d->cores,
-                     "vector_width", d->vector_width, "dtypes", dtypes_json(d->dtypes), "usable",
-                     d->usable, "reason", text_or_null(d->reason), "same_as",
-                     text_or_null(d->same_as));
+                     d->version, "kind", kinds[d->kind], "memory_bytes",
+                     (json_int_t)d->memory_bytes, "max_buffer_bytes",
+                     (json_int_t)d->max_buffer_bytes, "cores", d->cores, "vector_width",
+                     d->vector_width, "dtypes", dtypes_json(d->dtypes), "usable", d->usable,
+                     "reason", text_or_null(d->reason), "same_as", text_or_null(d->same_as));
 }
 
 static int print_json(const cli_args *args, gb_context *ctx, const gb_device_info *devices, int n)
@@ -39,7 +39,8 @@ static int print_json(const cli_args *args, gb_context *ctx, const gb_device_inf
     for (int i = 0; i < n; i++) json_array_append_new(list, device_json(&devices[i]));
     const char *backend, *reason;
     for (int i = 0; gb_context_missing(ctx, i, &backend, &reason); i++)
-        json_array_append_new(missing, json_pack("{s:s, s:s}", "backend", backend, "reason", reason));
+        json_array_append_new(missing,
+                              json_pack("{s:s, s:s}", "backend", backend, "reason", reason));
     return cli_print_json(args, json_pack("{s:o, s:o}", "devices", list, "missing", missing));
 }
 
@@ -83,5 +84,5 @@ static int run(cli_args *args)
     return status;
 }
 
-const cli_command cmd_devices = {"devices", "", "lists every device of every backend", run, 0, 0,
-                                 NULL};
+const cli_command cmd_devices = {"devices", "",  "lists every device of every backend", run, 0,
+                                 0,         NULL};

@@ -164,6 +164,12 @@ static void set_default(const gb_option *o, void *base)
     }
 }
 
+/* The place of an item's key, for messages. */
+static gb_yaml key_of(const gb_yaml *item)
+{
+    return (gb_yaml){.source = item->source, .line = item->key_line, .column = item->key_column};
+}
+
 static gb_status unknown_key(const gb_yaml *item, const char *what, const gb_option *options,
                              size_t n, gb_error *err)
 {
@@ -172,7 +178,8 @@ static gb_status unknown_key(const gb_yaml *item, const char *what, const gb_opt
     for (size_t i = 0; i < n && i < MAX_NAMES; i++) names[i] = options[i].name;
     gb_suggest_hint(item->key, names, n < MAX_NAMES ? n : MAX_NAMES, hint, sizeof hint);
     if (n == 0) snprintf(hint, sizeof hint, "it takes no options");
-    return gb_yaml_fail(item, err, hint, "unknown key '%.60s' in '%s'", item->key, what);
+    const gb_yaml key = key_of(item);
+    return gb_yaml_fail(&key, err, hint, "unknown key '%.60s' in '%s'", item->key, what);
 }
 
 static gb_status read_map(const gb_yaml *map, const char *what, const gb_option *options, size_t n,
@@ -291,21 +298,22 @@ gb_status gb_options_pick(const gb_yaml *node, const char *what, const char *con
 {
     char hint[480], found[80];
     const char *word = NULL;
+    gb_yaml at = *node;
     *value = NULL;
     if (node->kind == GB_YAML_SCALAR && !gb_yaml_is_null(node)) {
         word = node->text;
     } else if (node->kind == GB_YAML_MAP && node->n == 1) {
         word = node->items[0]->key;
         *value = gb_yaml_is_null(node->items[0]) ? NULL : node->items[0];
-        node = node->items[0];
+        at = key_of(node->items[0]);
     } else {
         gb_suggest_hint("", names, n, hint, sizeof hint);
         if (node->kind == GB_YAML_MAP)
             snprintf(found, sizeof found, "%zu keys", node->n);
         else
             gb_yaml_describe(node, found, sizeof found);
-        return gb_yaml_fail(node, err, hint, "'%s' must be one name with its options, not %s",
-                            what, found);
+        return gb_yaml_fail(node, err, hint, "'%s' must be one name with its options, not %s", what,
+                            found);
     }
     for (size_t i = 0; i < n; i++) {
         if (strcmp(names[i], word) == 0) {
@@ -314,7 +322,7 @@ gb_status gb_options_pick(const gb_yaml *node, const char *what, const char *con
         }
     }
     gb_suggest_hint(word, names, n, hint, sizeof hint);
-    return gb_yaml_fail(node, err, hint, "unknown %s '%.60s'", what, word);
+    return gb_yaml_fail(&at, err, hint, "unknown %s '%.60s'", what, word);
 }
 
 gb_status gb_options_floats(const gb_yaml *node, const char *what, double *values, size_t cap,

@@ -27,16 +27,17 @@ typedef struct gb_option {
     const char *name;
     gb_option_type type;
     size_t offset;
-    double initial;  /* the default; for INTS n = 1 with this value, or n = 0 where it is negative */
-    double min, max; /* of numbers, inclusive; equal: no limit */
+    double initial; /* the default; for INTS n = 1 with this value, or n = 0 where it is negative */
+    double min, max;            /* of numbers, inclusive; equal: no limit */
     const char *const *choices; /* NULL-terminated */
     bool required;
-    bool above;      /* the minimum itself is excluded */
+    bool above; /* the minimum itself is excluded */
 } gb_option;
 
 /* Fills the struct at base from node: defaults first, then the keys of a map; anything else than
  * a map (NULL: nothing is given) is the value of the first option. at is where the thing is named,
- * what its name, for messages. On failure the struct's texts are freed. Errors: INVALID with the place, OUT_OF_MEMORY. */
+ * what its name, for messages. On failure the struct's texts are freed. Errors: INVALID with the
+ * place, OUT_OF_MEMORY. */
 gb_status gb_options_read(const gb_yaml *node, const gb_yaml *at, const char *what,
                           const gb_option *options, size_t n, void *base, gb_error *err);
 void gb_options_clear(const gb_option *options, size_t n, void *base); /* frees texts */

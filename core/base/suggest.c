@@ -1,5 +1,7 @@
 #include <gimbal/suggest.h>
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +13,13 @@ static int min3(int a, int b, int c)
     return m < c ? m : c;
 }
 
-/* Edits (insert, remove, replace, swap of neighbours) between two words of at most MAX_WORD. */
+static bool same(char a, char b)
+{
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+/* Edits (insert, remove, replace, swap of neighbours) between two words of at most MAX_WORD; the
+ * case of letters does not count. */
 static int distance(const char *a, size_t na, const char *b, size_t nb)
 {
     int d[MAX_WORD + 1][MAX_WORD + 1];
@@ -19,9 +27,9 @@ static int distance(const char *a, size_t na, const char *b, size_t nb)
     for (size_t j = 0; j <= nb; j++) d[0][j] = (int)j;
     for (size_t i = 1; i <= na; i++) {
         for (size_t j = 1; j <= nb; j++) {
-            int replace = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            int replace = d[i - 1][j - 1] + !same(a[i - 1], b[j - 1]);
             d[i][j] = min3(d[i - 1][j] + 1, d[i][j - 1] + 1, replace);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+            if (i > 1 && j > 1 && same(a[i - 1], b[j - 2]) && same(a[i - 2], b[j - 1]) &&
                 d[i - 2][j - 2] + 1 < d[i][j])
                 d[i][j] = d[i - 2][j - 2] + 1;
         }
@@ -47,8 +55,7 @@ const char *gb_suggest(const char *word, const char *const *names, size_t n)
     return best;
 }
 
-char *gb_suggest_hint(const char *word, const char *const *names, size_t n, char *text,
-                      size_t size)
+char *gb_suggest_hint(const char *word, const char *const *names, size_t n, char *text, size_t size)
 {
     const char *near = gb_suggest(word, names, n);
     if (near) {

@@ -79,8 +79,7 @@ static gb_status syntax_error(reader *r)
     gb_yaml at = {.source = r->source,
                   .line = r->no_lines ? 0 : (int)p->problem_mark.line + 1,
                   .column = (int)p->problem_mark.column + 1};
-    gb_yaml_fail(&at, r->err,
-                 "check the indentation (spaces, no tabs), brackets and colons there",
+    gb_yaml_fail(&at, r->err, "check the indentation (spaces, no tabs), brackets and colons there",
                  "not valid YAML: %s%s%s", p->problem ? p->problem : "unreadable",
                  p->context ? " " : "", p->context ? p->context : "");
     if (r->err) r->err->status = GB_FORMAT;
@@ -137,6 +136,8 @@ static gb_status read_map(reader *r, int depth, gb_yaml *map)
             return s;
         }
         value->key = key;
+        value->key_line = at.line;
+        value->key_column = at.column;
         /* an opened map or list is found where its key stands, not on the line after */
         if (value->kind != GB_YAML_SCALAR || gb_yaml_is_null(value)) {
             value->line = at.line;
@@ -253,8 +254,11 @@ static bool promote(gb_yaml *node, const char *key)
     if (!old) return false;
     *old = *node;
     old->key = NULL;
-    *node = (gb_yaml){.kind = GB_YAML_MAP, .source = old->source, .line = old->line,
-                      .column = old->column, .key = node->key};
+    *node = (gb_yaml){.kind = GB_YAML_MAP,
+                      .source = old->source,
+                      .line = old->line,
+                      .column = old->column,
+                      .key = node->key};
     if (old->kind == GB_YAML_SCALAR && (strcmp(old->text, key) == 0 || gb_yaml_is_null(old))) {
         free_node(old);
         return true;
@@ -271,8 +275,8 @@ static gb_yaml *add_empty(gb_yaml *map, const char *key, const char *source)
 {
     gb_yaml *node = calloc(1, sizeof *node);
     if (!node) return NULL;
-    *node = (gb_yaml){.kind = GB_YAML_SCALAR, .source = source, .text = strdup(""),
-                      .key = strdup(key)};
+    *node =
+        (gb_yaml){.kind = GB_YAML_SCALAR, .source = source, .text = strdup(""), .key = strdup(key)};
     if (!node->text || !node->key) {
         free_node(node);
         return NULL;
@@ -321,7 +325,8 @@ gb_status gb_yaml_set(gb_yaml_doc *doc, const char *assignment, gb_error *err)
     if (!source) return no_memory(err);
     const char *equals = strchr(assignment, '=');
     if (!equals || equals == assignment)
-        return gb_fail(err, GB_INVALID, source, "write it as KEY=VALUE, for example optimizer.sgd.lr=0.05",
+        return gb_fail(err, GB_INVALID, source,
+                       "write it as KEY=VALUE, for example optimizer.sgd.lr=0.05",
                        "an override needs a key and a value");
     char *path = strndup(assignment, (size_t)(equals - assignment));
     if (!path) return no_memory(err);
@@ -329,8 +334,10 @@ gb_status gb_yaml_set(gb_yaml_doc *doc, const char *assignment, gb_error *err)
     gb_status s = GB_OK;
     char *rest = path;
     for (char *key; !s && (key = strsep(&rest, "."));) {
-        if (*key) s = descend(&node, key, source, err);
-        else s = gb_fail(err, GB_INVALID, source, NULL, "a part of the key is empty");
+        if (*key)
+            s = descend(&node, key, source, err);
+        else
+            s = gb_fail(err, GB_INVALID, source, NULL, "a part of the key is empty");
     }
     free(path);
     if (s) return s;
@@ -383,10 +390,21 @@ void gb_yaml_write_number(FILE *f, double value)
     fputs(text, f);
 }
 
+void gb_yaml_write_float(FILE *f, float value)
+{
+    char text[40];
+    for (int digits = 1; digits <= 9; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, (double)value);
+        if (strtof(text, NULL) == value) break;
+    }
+    fputs(text, f);
+}
+
 void gb_yaml_write_text(FILE *f, const char *text)
 {
     bool plain = isalpha((unsigned char)text[0]) || text[0] == '/' || text[0] == '_';
-    for (const char *p = text; *p && plain; p++) plain = isalnum((unsigned char)*p) || strchr("_-./", *p);
+    for (const char *p = text; *p && plain; p++)
+        plain = isalnum((unsigned char)*p) || strchr("_-./", *p);
     if (plain) {
         fputs(text, f);
         return;
@@ -394,8 +412,10 @@ void gb_yaml_write_text(FILE *f, const char *text)
     fputc('"', f);
     for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
         if (*p == '"' || *p == '\\') fputc('\\', f);
-        if (*p < 0x20) fprintf(f, "\\x%02x", *p);
-        else fputc(*p, f);
+        if (*p < 0x20)
+            fprintf(f, "\\x%02x", *p);
+        else
+            fputc(*p, f);
     }
     fputc('"', f);
 }

@@ -14,8 +14,9 @@ typedef enum gb_yaml_kind { GB_YAML_SCALAR, GB_YAML_LIST, GB_YAML_MAP } gb_yaml_
 typedef struct gb_yaml gb_yaml;
 struct gb_yaml {
     gb_yaml_kind kind;
-    const char *source; /* the file, or the "--set" that gave it; owned by the document */
-    int line, column;   /* from 1; line 0: the source has no lines */
+    const char *source;       /* the file, or the "--set" that gave it; owned by the document */
+    int line, column;         /* from 1; line 0: the source has no lines */
+    int key_line, key_column; /* in a map: where the key stands */
     bool quoted;
     char *text; /* of a scalar */
     char *key;  /* in a map: what it hangs under; "" is a value given before its map was opened */
@@ -43,11 +44,12 @@ bool gb_yaml_is_null(const gb_yaml *node);
 /* "a list", "a map", "'text'": what stands there, for messages. Cut to size; returns text. */
 char *gb_yaml_describe(const gb_yaml *node, char *text, size_t size);
 /* gb_fail with the node's place as input. */
-gb_status gb_yaml_fail(const gb_yaml *at, gb_error *err, const char *hint, const char *format,
-                       ...) GB_PRINTF(4, 5);
+gb_status gb_yaml_fail(const gb_yaml *at, gb_error *err, const char *hint, const char *format, ...)
+    GB_PRINTF(4, 5);
 
-/* Writers. A number is written so that it reads back as the same double. */
+/* Writers. A number is written so that it reads back as the same double or float. */
 void gb_yaml_write_number(FILE *f, double value);
+void gb_yaml_write_float(FILE *f, float value);
 void gb_yaml_write_text(FILE *f, const char *text); /* quoted where it must be */
 
 #endif

@@ -57,8 +57,8 @@ GB_API int64_t gb_graph_parameters(const gb_graph *graph);
  * images: F32 [N, C, H, W], normalized as in training; *weight is allocated.
  * Errors: INVALID, OUT_OF_MEMORY. */
 GB_API const char *gb_model_whitening(const gb_model *model);
-GB_API gb_status gb_model_whiten(const gb_model *model, const gb_tensor *images,
-                                 gb_tensor *weight, gb_error *err);
+GB_API gb_status gb_model_whiten(const gb_model *model, const gb_tensor *images, gb_tensor *weight,
+                                 gb_error *err);
 
 struct gb_yaml; /* a node of a parsed document (core/base/yaml.h), for the recipe reader */
 gb_status gb_model_from_yaml(const struct gb_yaml *node, gb_model **model, gb_error *err);

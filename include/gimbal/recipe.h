@@ -2,49 +2,19 @@
 #ifndef GIMBAL_RECIPE_H
 #define GIMBAL_RECIPE_H
 
+#include <gimbal/data.h>
 #include <gimbal/nn.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef enum gb_dataset { GB_DATASET_FASHION_MNIST, GB_DATASET_CIFAR10, GB_DATASET_IDX,
-                          GB_DATASET_FOLDER } gb_dataset;
-typedef enum gb_normalize { GB_NORMALIZE_AUTO, GB_NORMALIZE_NONE, GB_NORMALIZE_GIVEN }
-    gb_normalize;
-
-#define GB_MAX_CHANNELS 8
-#define GB_MAX_AUGMENTS 8
-
-/* One augmentation of training images; the fields that its kind does not use are 0. */
-typedef enum gb_augment_kind {
-    GB_AUGMENT_FLIP,   /* mirrored left-right with a probability */
-    GB_AUGMENT_CROP,   /* padded by zeros, or reflected, then a random window of the old size */
-    GB_AUGMENT_CUTOUT  /* a square of zeros at a random place */
-} gb_augment_kind;
-typedef struct gb_augment {
-    gb_augment_kind kind;
-    double probability; /* flip */
-    bool alternate;     /* flip: every other epoch instead, from a random start */
-    int64_t padding;    /* crop */
-    bool reflect;       /* crop */
-    int64_t size;       /* cutout */
-} gb_augment;
-
-typedef struct gb_recipe_data {
-    gb_dataset dataset;
-    char *path;        /* NULL: where the dataset is installed */
-    double validation; /* share of the training examples kept back, 0 … 0.9 */
-    gb_normalize normalize;
-    int channels; /* given: of mean and std */
-    double mean[GB_MAX_CHANNELS], std[GB_MAX_CHANNELS];
-    int64_t width, height; /* folder: images are scaled to this; 0: the first one's size */
-    gb_augment augments[GB_MAX_AUGMENTS];
-    int n_augments;
-} gb_recipe_data;
-
-typedef enum gb_loss_kind { GB_LOSS_CROSS_ENTROPY, GB_LOSS_MSE, GB_LOSS_L1, GB_LOSS_BCE }
-    gb_loss_kind;
+typedef enum gb_loss_kind {
+    GB_LOSS_CROSS_ENTROPY,
+    GB_LOSS_MSE,
+    GB_LOSS_L1,
+    GB_LOSS_BCE
+} gb_loss_kind;
 typedef struct gb_loss {
     gb_loss_kind kind;
     double label_smoothing; /* cross-entropy */
@@ -60,13 +30,21 @@ typedef struct gb_optimizer {
     double beta1, beta2;
     double alpha; /* rmsprop */
     double eps;
-    double bias_lr; /* the learning rate of states named "….bias" is lr times this */
+    /* For the shifts of batch normalizations ("P.bias" where "P.running_mean" is): the factor on
+     * lr; their weight decay is divided by it. */
+    double norm_bias_lr;
 } gb_optimizer;
 
 /* The factor on the learning rate. Each begins with a linear warm-up from 0 over `warmup_steps`
  * steps, or the share `warmup` of all steps; one_cycle rises from `start` over that time. */
-typedef enum gb_schedule_kind { GB_CONSTANT, GB_STEP, GB_COSINE, GB_LINEAR, GB_EXPONENTIAL,
-                                GB_ONE_CYCLE } gb_schedule_kind;
+typedef enum gb_schedule_kind {
+    GB_CONSTANT,
+    GB_STEP,
+    GB_COSINE,
+    GB_LINEAR,
+    GB_EXPONENTIAL,
+    GB_ONE_CYCLE
+} gb_schedule_kind;
 typedef struct gb_schedule {
     gb_schedule_kind kind;
     double warmup;
@@ -81,14 +59,15 @@ typedef struct gb_schedule {
 typedef enum gb_precision { GB_PRECISION_F32 } gb_precision;
 
 typedef struct gb_recipe {
-    gb_recipe_data data;
+    gb_data_options data; /* its seed is the recipe's; path is owned by the recipe */
+    gb_augment augment;
     gb_model *model; /* owned by the recipe */
     gb_loss loss;
     gb_optimizer optimizer;
     gb_schedule schedule;
-    double l1, l2;                 /* added to the loss: l1 * sum |w| and l2 / 2 * sum w^2 */
-    double clip_norm, clip_value;  /* of gradients; 0: none */
-    int64_t batch, micro_batch;    /* micro_batch divides batch; equal to it unless given */
+    double l1, l2;                /* added to the loss: l1 * sum |w| and l2 / 2 * sum w^2 */
+    double clip_norm, clip_value; /* of gradients; 0: none */
+    int64_t batch, micro_batch;   /* micro_batch divides batch; equal to it unless given */
     int64_t epochs;
     uint64_t seed;
     gb_precision precision;
@@ -107,8 +86,7 @@ GB_API void gb_recipe_destroy(gb_recipe **recipe);
 GB_API char *gb_recipe_text(const gb_recipe *recipe);
 /* The same into a file. */
 GB_API gb_status gb_recipe_write(const gb_recipe *recipe, const char *path, gb_error *err);
-/* "fashion-mnist", "sgd", "one_cycle", "cross_entropy": the words of recipes. */
-GB_API const char *gb_dataset_name(gb_dataset dataset);
+/* "sgd", "one_cycle", "cross_entropy": the words of recipes. */
 GB_API const char *gb_optimizer_name(gb_optimizer_kind kind);
 GB_API const char *gb_schedule_name(gb_schedule_kind kind);
 GB_API const char *gb_loss_name(gb_loss_kind kind);

@@ -113,6 +113,7 @@ static void test_suggestions(void **state)
     const char *names[] = {"optimizer", "schedule", "batch", "seed"};
     assert_string_equal(gb_suggest("optimzer", names, 4), "optimizer");
     assert_string_equal(gb_suggest("bacth", names, 4), "batch");
+    assert_string_equal(gb_suggest("BATCH", names, 4), "batch");
     assert_null(gb_suggest("xyzzy", names, 4));
     assert_null(gb_suggest("", names, 4));
     char hint[80];
@@ -125,10 +126,8 @@ static void test_suggestions(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tree_and_places),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_overrides),
-        cmocka_unit_test(test_numbers_are_written_exactly),
+        cmocka_unit_test(test_tree_and_places), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_overrides),       cmocka_unit_test(test_numbers_are_written_exactly),
         cmocka_unit_test(test_suggestions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
