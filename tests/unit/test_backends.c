@@ -1,0 +1,95 @@
+/* Every plan case on the devices of one backend, against the float64 reference.
+ *
+ * usage: test_backends BACKEND. Prints TAP, one line a case; a rejected case is a failure, except
+ * for a data type that the device lacks. Skips where the backend has no device here. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/support/plan_case.h"
+
+extern const gb_backend gb_reference_backend;
+
+typedef struct subject {
+    const gb_backend *backend;
+    gb_backend_device *dev, *reference;
+    const gb_device_info *info;
+    gb_case *c;
+} subject;
+
+static bool lacks_dtype(const subject *s)
+{
+    bool half = s->c->storages & 1u << GB_S_F16 && !(s->info->dtypes & 1u << GB_F16);
+    return half || (s->c->storages & 1u << GB_S_BF16 && !(s->info->dtypes & 1u << GB_BF16));
+}
+
+static void run_case(void **state)
+{
+    const subject *s = *state;
+    if (lacks_dtype(s)) skip();
+    gb_outcome want, got;
+    gb_case_run(s->c, &gb_reference_backend, s->reference, &want);
+    assert_false(want.rejected);
+    gb_case_run(s->c, s->backend, s->dev, &got);
+    if (got.rejected) fail_msg("rejected: %s", got.reason);
+    gb_case_compare(s->c, &got, &want);
+}
+
+/* All cases on one device; number of failures. */
+static int run_device(const gb_backend *b, const gb_backend_options *o, int index,
+                      const gb_device_info *info)
+{
+    enum { MAX_CASES = 600 };
+    static gb_case cases[MAX_CASES];
+    static subject subjects[MAX_CASES];
+    static struct CMUnitTest tests[MAX_CASES];
+    static char names[MAX_CASES][160];
+    gb_backend_device *dev, *reference;
+    gb_error err;
+    if (b->open(o, index, &dev, &err) != GB_OK) {
+        printf("Bail out! %s: %s\n", info->name, err.message);
+        return 1;
+    }
+    if (gb_reference_backend.open(NULL, 0, &reference, &err) != GB_OK) return 1;
+    int n = 0, at[2] = {0};
+    for (; n < MAX_CASES && gb_case_next(&cases[n], at); n++) {
+        subjects[n] = (subject){b, dev, reference, info, &cases[n]};
+        snprintf(names[n], sizeof names[n], "%s:%d %.95s", b->name, index, cases[n].name);
+        tests[n] = (struct CMUnitTest){.name = names[n], .test_func = run_case,
+                                       .initial_state = &subjects[n]};
+    }
+    int failures = _cmocka_run_group_tests(b->name, tests, (size_t)n, NULL, NULL);
+    for (int i = 0; i < n; i++) gb_case_free(&cases[i]);
+    gb_reference_backend.close(reference);
+    b->close(dev);
+    return failures;
+}
+
+static const gb_backend *find(const char *name)
+{
+    for (int i = 0; gb_backends[i]; i++)
+        if (strcmp(gb_backends[i]->name, name) == 0) return gb_backends[i];
+    return NULL;
+}
+
+int main(int argc, char **argv)
+{
+    const gb_backend *b = argc > 1 ? find(argv[1]) : NULL;
+    gb_backend_options o = {.variant = getenv("GB_VARIANT"), .isa = getenv("GB_ISA"),
+                            .cache_dir = getenv("GB_CACHE"), .validate = getenv("GB_VALIDATE")};
+    gb_device_info info[16] = {0};
+    char reason[200] = "left out of this build";
+    int n = 0, failures = 0;
+    if (b) b->enumerate(&o, info, 16, &n, reason, sizeof reason);
+    if (argc > 2) cmocka_set_test_filter(argv[2]);
+    if (n == 0) printf("1..1\nok 1 - %s # skip %s\n", argc > 1 ? argv[1] : "?", reason);
+    cmocka_set_message_output(CM_OUTPUT_TAP);
+    for (int i = 0; i < n; i++)
+        if (info[i].usable) failures += run_device(b, &o, i, &info[i]);
+    return failures != 0;
+}
