@@ -164,6 +164,12 @@ static size_t tasks_of(task *t)
             t[n] = conv(names[n], GB_CONV_FORWARD + kind, 128, convs[i].hw, convs[i].c, convs[i].o,
                         convs[i].k, convs[i].stride);
         }
+    for (int kind = 0; kind < 3; kind++, n++) {
+        snprintf(names[n], sizeof names[n], "%s depthwise 64x32x32 3x3", kinds[kind]);
+        t[n] = conv(names[n], GB_CONV_FORWARD + kind, 128, 32, 64, 64, 3, 1);
+        t[n].problem.conv.groups = 64;
+        t[n].flop /= 64;
+    }
     t[n++] = gemm("gemm 1024x1024x1024", 1024, 1024, 1024, false, false);
     t[n++] = gemm("gemm 4096x512x2048", 4096, 512, 2048, false, false);
     t[n++] = gemm("gemm 128x512x784 nt", 128, 512, 784, false, true);

@@ -267,27 +267,39 @@ typedef struct {
     float *c[TILE_ROWS];
 } pixels;
 
+/* Walks the pixels of a unit in the order of memory. */
 typedef struct {
     int64_t image, y, x; /* y relative to the unit's first row */
+    const float *a;
+    float *c;
 } position;
+
+static void start_row(const unit *u, const phase *p, int64_t group, position *at)
+{
+    const sweep *s = u->s;
+    int64_t y = p->out_y + (u->row0 + at->y) * s->out_step_h, image = u->image0 + at->image;
+    at->x = 0;
+    at->a = u->src + at->image * u->src_image + at->y * s->step_h * s->pitch * s->src_c +
+            group * (s->src_c / s->groups);
+    at->c = u->j->args->c + ((image * s->dst_h + y) * s->dst_w + p->out_x) * s->dst_c +
+            group * (s->dst_c / s->groups);
+}
 
 static void take_pixels(const unit *u, const phase *p, int64_t rows, int64_t group, position *at,
                         pixels *px, int count)
 {
-    const sweep *s = u->s;
-    int64_t ks = s->src_c / s->groups, ns = s->dst_c / s->groups;
+    int64_t a_step = u->s->step_w * u->s->src_c, c_step = u->s->out_step_w * u->s->dst_c;
     for (int i = 0; i < count; i++) {
-        px->a[i] = u->src + at->image * u->src_image +
-                   (at->y * s->step_h * s->pitch + at->x * s->step_w) * s->src_c + group * ks;
-        int64_t y = p->out_y + (u->row0 + at->y) * s->out_step_h;
-        int64_t x = p->out_x + at->x * s->out_step_w;
-        px->c[i] = u->j->args->c + group * ns +
-                   (((u->image0 + at->image) * s->dst_h + y) * s->dst_w + x) * s->dst_c;
+        px->a[i] = at->a;
+        px->c[i] = at->c;
+        at->a += a_step;
+        at->c += c_step;
         if (++at->x < p->w) continue;
-        at->x = 0;
-        if (++at->y < rows) continue;
-        at->y = 0;
-        at->image++;
+        if (++at->y == rows) {
+            at->y = 0;
+            if (++at->image == u->images) return;
+        }
+        start_row(u, p, group, at);
     }
 }
 
@@ -326,6 +338,7 @@ static void block_of_panels(const unit *u, const phase *p, int64_t group, int64_
     int64_t col0 = panel * TILE_COLS, cols = min_of(panels * TILE_COLS, ns - col0);
     for (int64_t segment = 0; segment == 0 || segment < p->segments; segment += chunk) {
         position at = {0};
+        start_row(u, p, group, &at);
         int64_t done = 0, length = min_of(chunk, p->segments - segment);
         for (int64_t t = 0; t < tiles; t++) {
             int64_t until = count * (t + 1) / tiles; /* tiles of equal size, but for one pixel */
