@@ -180,9 +180,9 @@ def losses():
          lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1), name="smooth",
          reduction="mean", label_smoothing=0.1)
     p, q = r(5, 6), r(5, 6)
-    case("MeanSquaredError", [p, q], F.mse_loss, reduction="mean")
+    case("MSELoss", [p, q], F.mse_loss, reduction="mean")
     case("L1Loss", [p, q], F.l1_loss, reduction="mean")
-    case("BinaryCrossEntropyWithLogits", [p, ints(5, 6, below=2).float()],
+    case("BCEWithLogitsLoss", [p, ints(5, 6, below=2).float()],
          F.binary_cross_entropy_with_logits, reduction="mean")
 
 
