@@ -1,1 +1,57 @@
-// The dialect in GLSL.
+// The dialect in GLSL 4.50 for Vulkan.
+#define GB_F precise float
+#define GB_FLOAT(x) float(x)
+#define GB_INT(x) int(x)
+#define GB_UINT(x) uint(x)
+#define GB_BITS(x) floatBitsToInt(x)
+#define GB_FROM_BITS(x) intBitsToFloat(x)
+#define GB_INF intBitsToFloat(0x7f800000)
+#define GB_NAN intBitsToFloat(0x7fc00000)
+#define GB_GROUP(d) int(gl_WorkGroupID[d])
+#define GB_LOCAL(d) int(gl_LocalInvocationID[d])
+#define GB_GLOBAL(d) int(gl_GlobalInvocationID[d])
+#define GB_BARRIER memoryBarrierShared(); barrier()
+
+#define GB_LOAD_F16(b, i) float((b)[i])
+#define GB_STORE_F16(b, i, v) (b)[i] = float16_t(v)
+#define GB_LOAD_BF16(b, i) uintBitsToFloat(uint((b)[i]) << 16)
+#define GB_STORE_BF16(b, i, v) (b)[i] = uint16_t(gb_to_bf16(v))
+
+uint gb_to_bf16(float x)
+{
+    uint u = floatBitsToUint(x);
+    return isnan(x) ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16;
+}
+
+float gb_fmin(float a, float b)
+{
+    return a < b || isnan(a) ? a : b;
+}
+
+float gb_fmax(float a, float b)
+{
+    return a > b || isnan(a) ? a : b;
+}
+
+int gb_idiv(int a, int b)
+{
+    return b == 0 ? 0 : b == -1 ? int(0u - uint(a)) : a / b;
+}
+
+// the sign of % is undefined for negative operands
+int gb_imod(int a, int b)
+{
+    return b == 0 || b == -1 ? 0 : a - a / b * b;
+}
+
+int gb_f2i(float x)
+{
+    return isnan(x) ? 0 : x >= 2147483648.0 ? 2147483647 : x <= -2147483648.0 ? -2147483647 - 1 : int(x);
+}
+
+uint gb_mulhi(uint a, uint b)
+{
+    uint high, low;
+    umulExtended(a, b, high, low);
+    return high;
+}
