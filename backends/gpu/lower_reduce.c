@@ -22,6 +22,10 @@ typedef struct gb_reduction {
     int n_values;           /* words of a partial result */
 } gb_reduction;
 
+/* Items that loop for long are cut: for parallelism, and because lavapipe ends every loop after
+ * 65,535 rounds. */
+#define MAX_ROUNDS 16384
+
 static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
     int64_t reduced = gb_max(1, r->rows * r->columns);
@@ -29,12 +33,13 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
     int64_t want = gb_min(gb_div_up(target, gb_max(1, r->units)),
                           reduced * (r->row ? 1 : r->lanes) / least);
     want = gb_max(1, gb_min(want, 256));
-    r->row_block = gb_max(1, r->rows);
-    r->column_block = gb_max(1, r->columns);
-    if (r->rows >= want) r->row_block = gb_div_up(r->rows, want);
-    else if (r->rows == 1) r->column_block = gb_div_up(gb_div_up(r->columns, want), 64) * 64;
+    if (r->local > 1) want = gb_max(want, gb_div_up(reduced, MAX_ROUNDS));
+    r->row_block = gb_max(1, r->rows / want);
+    int64_t row_segments = gb_max(1, gb_div_up(r->rows, r->row_block));
+    r->column_block = gb_max(1, gb_div_up(r->columns, gb_div_up(want, row_segments)));
+    if (r->column_block < r->columns) r->column_block = gb_div_up(r->column_block, 64) * 64;
     r->segment_columns = gb_max(1, gb_div_up(r->columns, r->column_block));
-    r->segments = r->segment_columns * gb_max(1, gb_div_up(r->rows, r->row_block));
+    r->segments = r->segment_columns * row_segments;
     r->block = r->segments > 1 || r->local > 1 ? 1 : gb_max(1, 4096 / reduced);
     r->block = gb_max(r->block, gb_div_up(r->units, (int64_t)caps->max_groups[0] * r->local));
 }
