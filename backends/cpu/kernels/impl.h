@@ -49,6 +49,7 @@ static inline void gb_epilogue_apply(const gb_epilogue *e, float *c, int64_t row
 }
 
 extern const gb_contraction_impl gb_contraction_plain;
+extern const gb_contraction_impl gb_contraction_onednn; /* where GB_WITH_ONEDNN is defined */
 
 /* For each level, its implementations in order of preference; NULL at the end. */
 extern const gb_contraction_impl *const gb_contraction_impls_baseline[];

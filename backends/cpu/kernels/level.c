@@ -20,5 +20,8 @@ const gb_contraction_impl *const LEVEL(gb_contraction_impls)[] = {
     &LEVEL(gb_contraction_gemm),
     &LEVEL(gb_contraction_sweep),
     &LEVEL(gb_contraction_weights),
+#ifdef GB_WITH_ONEDNN
+    &gb_contraction_onednn,
+#endif
     &gb_contraction_plain,
     NULL};
