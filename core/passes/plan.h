@@ -66,10 +66,9 @@ typedef enum gb_combine { GB_SUM, GB_PROD, GB_MAX, GB_MIN, GB_MOMENTS } gb_combi
 
 typedef struct gb_window { /* of convolutions and pools; [0] is height, [1] is width */
     int64_t kernel[2], stride[2], dilation[2];
-    int64_t pad[2];  /* at the beginning; the end follows from the output's dims */
+    int64_t pad[2], pad_end[2]; /* as declared; windows may reach beyond the end (ceil_mode) */
     int64_t groups;
-    bool count_pad;  /* AVGPOOL: divide by the kernel's size, padding (as declared: pad, pad_end) included */
-    int64_t pad_end[2];
+    bool count_pad; /* AVGPOOL: divide by the window's part of the padded image, not of the image */
 } gb_window;
 
 typedef struct gb_step {

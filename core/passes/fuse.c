@@ -1,0 +1,276 @@
+/* Fusion: pointwise nodes move into the pointwise nodes and reductions that read them, and into the
+ * contractions that feed them.
+ *
+ * Every Pointwise or Reduce node gets a draft: its expression with the nodes inlined that may be.
+ * Then what is still read is found from the outputs backwards, and that alone is emitted. A node
+ * with several readers is computed again in each only where that reads no more memory than keeping
+ * its value would (and only if it is cheap): training keeps what the gradient needs once. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/passes/passes.h"
+#include "core/passes/rewrite.h"
+
+typedef struct draft {
+    const gb_expr *expr; /* NULL: not a compute node */
+    gb_value leaf[GB_MAX_STEP_IN];
+    int n_leaves;
+    int contraction; /* node whose epilogue this becomes, -1: none */
+    bool absorbed;   /* a contraction that its reader computes */
+} draft;
+
+typedef struct fusion {
+    const gb_graph *g;
+    draft *draft;       /* by node */
+    int *readers;       /* by value: nodes that read it */
+    char *kept;         /* by value: read by something that is no compute node, or an output */
+    int *leaf_uses;     /* by value: emitted nodes that read it */
+    gb_arena *arena;    /* of expressions */
+} fusion;
+
+static bool is_compute(const gb_node *n)
+{
+    return n->compute && (strcmp(n->op->name, "Pointwise") == 0 || strcmp(n->op->name, "Reduce") == 0);
+}
+
+static bool is_contraction(const gb_node *n)
+{
+    return !n->compute && (strcmp(n->op->name, "Dot") == 0 || strcmp(n->op->name, "ConvForward") == 0 ||
+                           strcmp(n->op->name, "ConvInput") == 0);
+}
+
+static bool is_expensive(const gb_expr *e)
+{
+    static const gb_prim costly[] = {GB_P_EXP, GB_P_LOG,  GB_P_POW,  GB_P_TANH, GB_P_ERF,  GB_P_LOG1P,
+                                     GB_P_EXPM1, GB_P_SIN, GB_P_COS, GB_P_TAN, GB_P_ASIN, GB_P_ACOS,
+                                     GB_P_ATAN, GB_P_RANDOM};
+    for (size_t i = 0; i < sizeof costly / sizeof *costly; i++)
+        if (gb_expr_uses(e, costly[i])) return true;
+    return e->n_nodes > 60;
+}
+
+/* Leaves as large as the space: what costs memory traffic. */
+static int large_leaves(const gb_graph *g, const draft *d, const gb_shape *space)
+{
+    int n = 0;
+    for (int k = 0; k < d->n_leaves; k++)
+        n += gb_shape_count(gb_shape_ptr(g, d->leaf[k])) == gb_shape_count(space);
+    return n;
+}
+
+/* May value v, read by node n, be computed inside of n? */
+static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
+{
+    const gb_graph *g = f->g;
+    int p = g->value[v].node;
+    if (p < 0 || !f->draft[p].expr || f->kept[v]) return false;
+    const gb_node *producer = &g->node[p];
+    if (strcmp(producer->op->name, "Pointwise") != 0 || producer->n_out != 1 ||
+        !gb_shape_equal(&producer->compute->space, &n->compute->space))
+        return false;
+    if (f->readers[v] == 1) return true;
+    return large_leaves(g, &f->draft[p], &n->compute->space) <= 1 && !is_expensive(f->draft[p].expr);
+}
+
+/* Operand list under construction: the position of v, appended if new; -1 where it is full. */
+static int leaf_index(draft *d, gb_value v)
+{
+    for (int k = 0; k < d->n_leaves; k++)
+        if (d->leaf[k] == v) return k;
+    if (d->n_leaves == GB_MAX_STEP_IN) return -1;
+    d->leaf[d->n_leaves] = v;
+    return d->n_leaves++;
+}
+
+static bool build_draft(fusion *f, int index, const bool *inlined, draft *out)
+{
+    const gb_graph *g = f->g;
+    const gb_node *n = &g->node[index];
+    *out = (draft){.contraction = -1};
+    gb_xb b = {0};
+    gb_x in[GB_MAX_EXPR_INPUTS];
+    bool fits = true;
+    for (int k = 0; k < n->n_in && fits; k++) {
+        const draft *d = inlined[k] ? &f->draft[g->value[n->in[k]].node] : NULL;
+        gb_x leaf[GB_MAX_STEP_IN];
+        int count = d ? d->n_leaves : 1;
+        for (int j = 0; j < count && fits; j++) {
+            gb_value v = d ? d->leaf[j] : n->in[k];
+            int at = leaf_index(out, v);
+            fits = at >= 0;
+            if (fits) leaf[j] = gb_x_input(&b, at, gb_dtype_is_float(gb_dtype_at(g, v)) ? 'f' : 'i');
+        }
+        if (!fits) break;
+        if (d) gb_x_inline(&b, d->expr, leaf, NULL, &in[k]);
+        else in[k] = leaf[0];
+    }
+    gb_x y[GB_MAX_STEP_OUT];
+    if (fits) {
+        gb_x_inline(&b, n->compute->expr, in, NULL, y);
+        out->expr = gb_xb_finish(&b, out->n_leaves, y, n->compute->expr->n_out, gb_arena_alloc_hook,
+                                 f->arena);
+    }
+    gb_xb_free(&b);
+    return out->expr != NULL;
+}
+
+/* Inlines as much as fits: all that may be, else one producer after the other is left out. */
+static bool make_draft(fusion *f, int index)
+{
+    const gb_node *n = &f->g->node[index];
+    bool inlined[GB_MAX_EXPR_INPUTS] = {0};
+    for (int k = 0; k < n->n_in; k++) inlined[k] = may_inline(f, n, n->in[k]);
+    for (int k = n->n_in; k >= 0; k--) {
+        if (build_draft(f, index, inlined, &f->draft[index])) return true;
+        if (k > 0) inlined[k - 1] = false;
+    }
+    return false;
+}
+
+/* Can this contraction's result be finished by node n, which reads it? */
+static bool takes_epilogue(const fusion *f, const gb_node *n, const draft *d, gb_value v)
+{
+    const gb_graph *g = f->g;
+    int p = g->value[v].node;
+    return p >= 0 && is_contraction(&g->node[p]) && !f->kept[v] && f->leaf_uses[v] == 1 &&
+           strcmp(n->op->name, "Pointwise") == 0 && n->n_out == 1 &&
+           gb_shape_equal(&n->compute->space, gb_shape_ptr(g, v)) && !gb_expr_uses(d->expr, GB_P_COORD) &&
+           g->node[p].n_in + d->n_leaves - 1 <= GB_MAX_STEP_IN &&
+           gb_dtype_is_float(gb_dtype_at(g, n->out[0]));
+}
+
+static void count_readers(fusion *f)
+{
+    const gb_graph *g = f->g;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const gb_node *n = &g->node[i];
+        for (int k = 0; k < n->n_in; k++) {
+            f->readers[n->in[k]]++;
+            if (!is_compute(n)) f->kept[n->in[k]] = 1;
+        }
+    }
+    for (int i = 0; i < g->n_outputs; i++) f->kept[g->output[i]] = 1;
+    for (int i = 0; i < g->n_states; i++) f->kept[g->value[g->state[i]].update] = 1;
+}
+
+/* From the outputs backwards: which nodes must be emitted, and how often each value is read. */
+static void find_needed(fusion *f, char *needed)
+{
+    const gb_graph *g = f->g;
+    for (int i = 0; i < g->n_outputs; i++)
+        if (g->value[g->output[i]].node >= 0) needed[g->value[g->output[i]].node] = 1;
+    for (int i = 0; i < g->n_states; i++) {
+        gb_value u = g->value[g->state[i]].update;
+        if (u && g->value[u].node >= 0) needed[g->value[u].node] = 1;
+    }
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        if (!needed[i]) continue;
+        const draft *d = &f->draft[i];
+        int count = d->expr ? d->n_leaves : g->node[i].n_in;
+        const gb_value *in = d->expr ? d->leaf : g->node[i].in;
+        for (int k = 0; k < count; k++) {
+            f->leaf_uses[in[k]]++;
+            if (g->value[in[k]].node >= 0) needed[g->value[in[k]].node] = 1;
+        }
+    }
+}
+
+static void choose_epilogues(fusion *f, const char *needed)
+{
+    for (int i = 0; i < f->g->n_nodes; i++) {
+        draft *d = &f->draft[i];
+        if (!needed[i] || !d->expr) continue;
+        for (int k = 0; k < d->n_leaves && d->contraction < 0; k++)
+            if (takes_epilogue(f, &f->g->node[i], d, d->leaf[k])) {
+                d->contraction = f->g->value[d->leaf[k]].node;
+                f->draft[d->contraction].absorbed = true;
+            }
+    }
+}
+
+static void emit_epilogue(fusion *f, gb_rewrite *r, const gb_node *n, const draft *d)
+{
+    const gb_node *c = &f->g->node[d->contraction];
+    gb_value in[GB_MAX_STEP_IN];
+    gb_x leaf[GB_MAX_STEP_IN], y;
+    gb_xb b = {0};
+    memcpy(in, c->in, (size_t)c->n_in * sizeof *in);
+    int n_in = c->n_in, extra = 1;
+    for (int k = 0; k < d->n_leaves; k++) {
+        bool result = d->leaf[k] == c->out[0];
+        char type = gb_dtype_is_float(gb_dtype_at(f->g, d->leaf[k])) ? 'f' : 'i';
+        leaf[k] = gb_x_input(&b, result ? 0 : extra++, type);
+        if (!result) in[n_in++] = d->leaf[k];
+    }
+    gb_x_inline(&b, d->expr, leaf, NULL, &y);
+    gb_compute compute = {.space = n->compute->space};
+    compute.expr = gb_xb_finish(&b, extra, &y, 1, gb_arena_alloc_hook, f->arena);
+    gb_xb_free(&b);
+    if (!compute.expr) {
+        gb_graph_fail(r->to, GB_OUT_OF_MEMORY, NULL, "no memory to compile the graph");
+        return;
+    }
+    gb_node fused = *c;
+    fused.in = in;
+    fused.n_in = n_in;
+    fused.out = n->out;
+    fused.compute = &compute;
+    gb_rewrite_copy(r, &fused);
+}
+
+static void emit(fusion *f, gb_rewrite *r, int index)
+{
+    const gb_node *n = &f->g->node[index];
+    draft *d = &f->draft[index];
+    if (d->absorbed) return;
+    if (!d->expr) {
+        gb_rewrite_copy(r, n);
+    } else if (d->contraction >= 0) {
+        emit_epilogue(f, r, n, d);
+    } else {
+        gb_compute compute = *n->compute;
+        compute.expr = d->expr;
+        gb_node fused = *n;
+        fused.in = d->leaf;
+        fused.n_in = d->n_leaves;
+        fused.compute = &compute;
+        gb_rewrite_copy(r, &fused);
+    }
+}
+
+gb_graph *gb_fuse(const gb_graph *g, gb_error *err)
+{
+    fusion f = {.g = g, .arena = gb_arena_create()};
+    size_t nodes = (size_t)g->n_nodes + 1, values = (size_t)g->n_values;
+    f.draft = calloc(nodes, sizeof *f.draft);
+    f.readers = calloc(values, sizeof *f.readers);
+    f.leaf_uses = calloc(values, sizeof *f.leaf_uses);
+    f.kept = calloc(values, 1);
+    char *needed = calloc(nodes, 1);
+    gb_graph *result = NULL;
+    gb_rewrite r;
+    bool ok = f.arena && f.draft && f.readers && f.leaf_uses && f.kept && needed;
+    if (ok) count_readers(&f);
+    for (int i = 0; ok && i < g->n_nodes; i++) {
+        f.draft[i].contraction = -1;
+        if (is_compute(&g->node[i])) ok = make_draft(&f, i);
+    }
+    if (!ok) {
+        gb_fail(err, GB_OUT_OF_MEMORY, NULL, "use a smaller model", "the graph could not be fused");
+    } else {
+        find_needed(&f, needed);
+        choose_epilogues(&f, needed);
+        if (gb_rewrite_begin(&r, g, err)) {
+            for (int i = 0; i < g->n_nodes && !gb_graph_failed(r.to); i++)
+                if (needed[i]) emit(&f, &r, i);
+            result = gb_rewrite_end(&r, err);
+        }
+    }
+    gb_arena_destroy(f.arena);
+    free(f.draft);
+    free(f.readers);
+    free(f.leaf_uses);
+    free(f.kept);
+    free(needed);
+    return result;
+}
