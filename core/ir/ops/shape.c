@@ -299,7 +299,7 @@ static void place_back(gb_graph *g, const gb_node *n, const gb_value *dout, gb_v
     gb_node_ints(g, n, "steps", -1, step, GB_MAX_RANK);
     for (int i = 0; i < in.rank; i++) {
         end[i] = start[i] + in.dim[i] * step[i];
-        if (end[i] < 0) end[i] = -INT64_C(1) << 40; /* before the first element, not from the end */
+        if (end[i] < 0) end[i] = -(INT64_C(1) << 40); /* before the first element, not from the end */
     }
     size_t rank = (size_t)in.rank;
     din[0] = GB_OP(g, "Slice", GB_ARGS(dout[0]), GB_INTS("starts", start, rank),
