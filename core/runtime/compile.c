@@ -1,0 +1,39 @@
+/* From a graph to a program: lowering, and the values that states start with. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/passes/passes.h"
+#include "core/runtime/runtime.h"
+
+/* The graph's initial value of the state that a port names; NULL: zero. */
+static const gb_tensor *initial_of(const gb_graph *graph, const char *name)
+{
+    for (int i = 0; i < graph->n_states; i++) {
+        const gb_value_info *v = &graph->value[graph->state[i]];
+        if (strcmp(v->name, name) == 0) return v->tensor.data ? &v->tensor : NULL;
+    }
+    return NULL;
+}
+
+gb_status gb_program_create(gb_store *store, const gb_graph *graph,
+                            const gb_program_options *options, gb_program **program, gb_error *err)
+{
+    if (!store || !graph || !program)
+        return gb_fail(err, GB_INVALID, "program", NULL, "an argument is NULL");
+    *program = NULL;
+    gb_status status = gb_graph_check(graph, err);
+    if (status != GB_OK) return status;
+    gb_plan *plan;
+    gb_lower_options lower = {.no_fusion = options && options->no_fusion};
+    status = gb_lower(graph, &lower, &plan, err);
+    if (status != GB_OK) return status;
+    const gb_tensor **initial = calloc((size_t)plan->n_states + 1, sizeof *initial);
+    if (!initial) {
+        gb_plan_free(plan);
+        return gb_fail(err, GB_OUT_OF_MEMORY, "program", NULL, "no memory for a program");
+    }
+    for (int k = 0; k < plan->n_states; k++) initial[k] = initial_of(graph, plan->state[k].name);
+    status = gb_program_from_plan(store, plan, initial, options, program, err);
+    free(initial);
+    return status;
+}
