@@ -7,7 +7,7 @@
 
 #include <gimbal/device.h>
 
-#include "core/passes/plan.h"
+#include "core/ir/plan.h"
 
 typedef struct gb_backend_device gb_backend_device;   /* each backend defines its own */
 typedef struct gb_backend_buffer gb_backend_buffer;

@@ -11,7 +11,7 @@ from pathlib import Path
 root, shared, static = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 PUBLIC = r"gimbal/\w+\.h"
 LEAF = r"gimbal/(types|status|file|suggest)\.h"
-PLAN = r"core/passes/plan\.h|core/ir/(prim|expr)\.h"
+PLAN = r"core/ir/(plan|prim|expr)\.h"
 GPU = r"|backends/gpu/.*|shaders/.*"
 
 # Folder -> the project's headers that it may include, besides core/base/ and its own.

@@ -10,7 +10,7 @@
 
 #include "core/base/arena.h"
 #include "core/ir/expr.h"
-#include "core/passes/plan.h"
+#include "core/ir/plan.h"
 
 typedef struct gb_op gb_op;
 
@@ -87,7 +87,7 @@ typedef struct gb_attr_spec {
  * is for people and for the support table. */
 typedef enum gb_needs { GB_NEEDS_NOTHING, GB_NEEDS_INPUT, GB_NEEDS_OUTPUT } gb_needs;
 
-typedef struct gb_lowering gb_lowering; /* core/passes/passes.h */
+typedef struct gb_lowering gb_lowering; /* core/ir/lowering.h */
 
 struct gb_op {
     const char *name;

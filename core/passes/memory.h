@@ -2,7 +2,7 @@
 #ifndef GB_CORE_PASSES_MEMORY_H
 #define GB_CORE_PASSES_MEMORY_H
 
-#include "core/passes/plan.h"
+#include "core/ir/plan.h"
 
 typedef struct gb_memory_limits {
     uint64_t max_buffer_bytes; /* of one buffer; 0: no limit */

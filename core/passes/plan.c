@@ -1,4 +1,4 @@
-#include "core/passes/plan.h"
+#include "core/ir/plan.h"
 
 #include "core/base/arena.h"
 

@@ -3,7 +3,7 @@
 #define GB_CORE_IR_OPS_OPS_H
 
 #include "core/ir/ir.h"
-#include "core/passes/passes.h"
+#include "core/ir/lowering.h"
 
 extern const gb_op gb_ops_pointwise[];
 extern const gb_op gb_ops_compute[]; /* Pointwise and Reduce, which passes make */

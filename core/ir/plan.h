@@ -2,8 +2,8 @@
  *
  * This is all of a model that a backend ever sees: about a dozen kinds of steps, never an operator.
  * Everything in a plan has been validated; backends trust it. */
-#ifndef GB_CORE_PASSES_PLAN_H
-#define GB_CORE_PASSES_PLAN_H
+#ifndef GB_CORE_IR_PLAN_H
+#define GB_CORE_IR_PLAN_H
 
 #include <gimbal/types.h>
 
