@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"
-#include "backends/cpu/kernels/level.h"
+#include "backends/cpu/kernels/transpose.h"
 
 enum {
     TASKS_WANTED = 32,
@@ -14,22 +14,22 @@ enum {
     THIN = 4           /* up to so many rows or columns are dot products */
 };
 
-typedef enum { A_ROWS, A_COLUMNS, A_PACKED } a_mode;
+/* Blocks of A are copied with their rows, or their columns, contiguous and not colliding. */
+enum { BLOCK_ROWS = BLOCK_TILES * TILE_ROWS, COPY_LD = BLOCK_DEPTH + 16 };
 
 typedef struct {
     gb_gemm_dims d;
-    bool accumulate, thin, b_in_place;
-    a_mode a;
+    bool accumulate, thin, a_in_place, b_in_place;
     int64_t batches, panels;
     int64_t row_blocks, column_blocks, parts;
     int64_t b_batches, b_floats;        /* packed: how many matrices, floats of each */
     int64_t parts_floats, worker_floats;
 } gemm;
 
-/* Rows that far apart fall into few sets of the L1 cache and push each other out. */
+/* Rows that far apart fall into one set of the L1 cache and push each other out. */
 static bool collides(int64_t stride)
 {
-    return stride * (int64_t)sizeof(float) % 1024 == 0;
+    return stride * (int64_t)sizeof(float) % 4096 == 0;
 }
 
 static void plan_layouts(gemm *g)
@@ -43,13 +43,11 @@ static void plan_layouts(gemm *g)
         g->b_in_place = d->b_col == 1 && d->m <= TILE_ROWS && d->n % LANES == 0;
         g->b_floats = g->panels * TILE_COLS * d->k;
     }
-    bool reuse = d->n > TILE_COLS;
-    if (d->a_col == 1 && !(reuse && collides(d->a_row))) g->a = A_ROWS;
-    else if (d->a_row == 1 && !(reuse && collides(d->a_col))) g->a = A_COLUMNS;
-    else g->a = A_PACKED;
+    int64_t far = d->a_col == 1 ? d->a_row : d->a_col;
+    g->a_in_place = (d->a_col == 1 || d->a_row == 1) && !(d->n > TILE_COLS && collides(far));
     g->b_batches = g->b_in_place ? 0 : (d->b_batch[0] ? d->batch[0] : 1) *
                                            (d->b_batch[1] ? d->batch[1] : 1);
-    if (g->a == A_PACKED) g->worker_floats = BLOCK_TILES * TILE_ROWS * BLOCK_DEPTH;
+    if (!g->a_in_place) g->worker_floats = BLOCK_ROWS * COPY_LD;
 }
 
 static gemm gemm_of(const gb_contraction *problem)
@@ -59,7 +57,7 @@ static gemm gemm_of(const gb_contraction *problem)
     g.batches = d->batch[0] * d->batch[1];
     g.panels = ceil_div(d->n, TILE_COLS);
     plan_layouts(&g);
-    g.row_blocks = ceil_div(d->m, BLOCK_TILES * TILE_ROWS);
+    g.row_blocks = ceil_div(d->m, BLOCK_ROWS);
     int64_t tasks = g.batches * g.row_blocks;
     g.column_blocks = tasks >= TASKS_WANTED ? 1 : min_of(g.panels, TASKS_WANTED / tasks);
     tasks *= g.column_blocks;
@@ -95,19 +93,19 @@ static int64_t batch_of_packed(const gb_gemm_dims *d, int64_t index)
     return d->b_batch[1] ? index : index * d->batch[1];
 }
 
-/* to[k * ld + i] = from[i * row + k * col], by cache lines of whichever side is contiguous. */
+/* to[k * ld + i] = from[i * row + k * col] */
 static void pack(float *to, int64_t ld, const float *from, int64_t row, int64_t col, int64_t rows,
                  int64_t depth)
 {
-    if (row == 1) {
-        for (int64_t k = 0; k < depth; k++)
-            memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
+    if (col == 1 && row != 1) {
+        transpose(to, ld, from, row, rows, depth);
         return;
     }
-    for (int64_t k0 = 0; k0 < depth; k0 += 16)
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t k = k0; k < min_of(k0 + 16, depth); k++)
-                to[k * ld + i] = from[i * row + k * col];
+    for (int64_t k = 0; k < depth; k++) {
+        if (row == 1) memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
+        else
+            for (int64_t i = 0; i < rows; i++) to[k * ld + i] = from[i * row + k * col];
+    }
 }
 
 static void pack_panel(void *ctx, int64_t task, int worker)
@@ -146,16 +144,13 @@ typedef struct {
     int64_t batch, part;
     int64_t row0, row1, panel0, panel1;
     int64_t k0, depth;
-    const float *packed_a;
+    const float *a; /* element (row0, k0), in place or copied */
+    int64_t a_row, a_col;
 } block;
 
-static int64_t tile_start(const block *k, int64_t tile, int64_t tiles)
+static void do_tile(const job *j, const block *k, const tile_out *out, int64_t row)
 {
-    return k->row0 + (k->row1 - k->row0) * tile / tiles;
-}
-
-static void do_tile(const job *j, const block *k, const tile_out *out, int64_t tile, int64_t row)
-{
+    static const int64_t no_offset = 0;
     const gemm *g = j->g;
     const gb_gemm_dims *d = &g->d;
     int64_t panel = out->col / TILE_COLS, ldb = g->b_in_place ? d->b_row : TILE_COLS;
@@ -163,47 +158,51 @@ static void do_tile(const job *j, const block *k, const tile_out *out, int64_t t
                                          k->k0 * d->b_row + out->col
                                    : j->b + packed_index(d, k->batch) * g->b_floats +
                                          (panel * d->k + k->k0) * TILE_COLS;
-    const float *a = j->args->a + at_batch(d, d->a_batch, k->batch) + row * d->a_row +
-                     k->k0 * d->a_col;
-    if (g->a == A_ROWS) {
-        static const int64_t no_offset = 0;
+    const float *a = k->a + (row - k->row0) * k->a_row;
+    if (k->a_col == 1) {
         const float *rows[TILE_ROWS];
-        for (int i = 0; i < out->rows; i++) rows[i] = a + i * d->a_row;
+        for (int i = 0; i < out->rows; i++) rows[i] = a + i * k->a_row;
         LEVEL(gb_tile_rows)(out, rows, &no_offset, 1, k->depth, b, ldb);
         return;
     }
-    int64_t lda = g->a == A_PACKED ? TILE_ROWS : d->a_col;
-    if (g->a == A_PACKED) a = k->packed_a + tile * TILE_ROWS * BLOCK_DEPTH;
-    tile_steps steps = {{1, 1, k->depth}, {0, 0, lda}, {0, 0, ldb}};
+    tile_steps steps = {{1, 1, k->depth}, {0, 0, k->a_col}, {0, 0, ldb}};
     LEVEL(gb_tile_columns)(out, a, b, &steps);
 }
 
 static void do_block(const job *j, const block *k, const sink *s)
 {
-    int64_t tiles = ceil_div(k->row1 - k->row0, TILE_ROWS), n = j->g->d.n;
+    int64_t count = k->row1 - k->row0, tiles = ceil_div(count, TILE_ROWS), n = j->g->d.n;
     for (int64_t panel = k->panel0; panel < k->panel1; panel++)
         for (int64_t t = 0; t < tiles; t++) {
-            int64_t row = tile_start(k, t, tiles), rows = tile_start(k, t + 1, tiles) - row;
+            int64_t row = k->row0 + count * t / tiles;
+            int64_t rows = k->row0 + count * (t + 1) / tiles - row;
             int64_t col = panel * TILE_COLS, cols = min_of(TILE_COLS, n - col);
             float *c[TILE_ROWS];
             for (int64_t i = 0; i < rows; i++) c[i] = s->c + (row + i) * s->ld;
             tile_out out = {c, col, (int)rows, (int)cols, s->accumulate};
-            do_tile(j, k, &out, t, row);
+            do_tile(j, k, &out, row);
             if (s->last) finish(j, k->batch, row, rows, col, cols);
         }
 }
 
-static void pack_block(const job *j, const block *k, float *to)
+static void find_a(const job *j, block *k, float *copy)
 {
     const gb_gemm_dims *d = &j->g->d;
-    int64_t tiles = ceil_div(k->row1 - k->row0, TILE_ROWS);
-    for (int64_t t = 0; t < tiles; t++) {
-        int64_t row = tile_start(k, t, tiles);
-        const float *a = j->args->a + at_batch(d, d->a_batch, k->batch) + row * d->a_row +
-                         k->k0 * d->a_col;
-        pack(to + t * TILE_ROWS * BLOCK_DEPTH, TILE_ROWS, a, d->a_row, d->a_col,
-             tile_start(k, t + 1, tiles) - row, k->depth);
+    int64_t rows = k->row1 - k->row0;
+    k->a = j->args->a + at_batch(d, d->a_batch, k->batch) + k->row0 * d->a_row + k->k0 * d->a_col;
+    k->a_row = d->a_row;
+    k->a_col = d->a_col;
+    if (j->g->a_in_place) return;
+    if (d->a_col == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(copy + i * COPY_LD, k->a + i * d->a_row, (size_t)k->depth * sizeof *copy);
+        k->a_row = COPY_LD;
+    } else {
+        pack(copy, BLOCK_ROWS, k->a, d->a_row, d->a_col, rows, k->depth);
+        k->a_row = 1;
+        k->a_col = BLOCK_ROWS;
     }
+    k->a = copy;
 }
 
 static void do_task(void *ctx, int64_t task, int worker)
@@ -223,12 +222,10 @@ static void do_task(void *ctx, int64_t task, int worker)
         s = (sink){j->parts + (k.part * g->batches + k.batch) * d->m * d->n, d->n, false};
     int64_t until = d->k * (k.part + 1) / g->parts;
     k.k0 = d->k * k.part / g->parts;
-    float *packed = j->workers + worker * g->worker_floats;
-    k.packed_a = packed;
     do { /* once at least: an empty sum is zero */
         k.depth = min_of(BLOCK_DEPTH, until - k.k0);
         s.last = g->parts == 1 && k.k0 + k.depth == until;
-        if (g->a == A_PACKED) pack_block(j, &k, packed);
+        find_a(j, &k, j->workers + worker * g->worker_floats);
         do_block(j, &k, &s);
         s.accumulate = true;
         k.k0 += k.depth;

@@ -12,6 +12,7 @@
 
 #include "backends/cpu/kernels/halo.h"
 #include "backends/cpu/kernels/impl.h"
+#include "backends/cpu/kernels/transpose.h"
 
 /* Sizes that keep the weights in use and the source of a task in a 1 MiB L2 together. */
 #define WEIGHTS_BYTES (320 << 10)
@@ -235,10 +236,7 @@ static void pack_panel(void *ctx, int64_t task, int worker)
             continue;
         }
         const float *w = j->args->b + ((group * ns + n0) * s->kernel + filter) * ks;
-        for (int64_t k0 = 0; k0 < ks; k0 += 16) /* weights[n = o][filter][k = c]: by cache lines */
-            for (int64_t n = 0; n < cols; n++)
-                for (int64_t k = k0; k < min_of(k0 + 16, ks); k++)
-                    to[k * TILE_COLS + n] = w[n * s->kernel * ks + k];
+        transpose(to, TILE_COLS, w, s->kernel * ks, cols, ks); /* weights[n = o][filter][k = c] */
     }
 }
 

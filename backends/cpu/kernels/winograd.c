@@ -3,6 +3,7 @@
  * and transforms back, all within its own scratch. */
 #include <string.h>
 
+#include "backends/cpu/kernels/transpose.h"
 #include "backends/cpu/kernels/winograd.h"
 
 enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256 };
@@ -76,11 +77,9 @@ static void gather_filters(const job *j, int64_t panel, int64_t k0, int64_t coun
                        (size_t)cols * sizeof *to);
         return;
     }
-    for (int64_t n = 0; n < cols; n++) /* filters[n = o][tap][k = c] */
-        for (int64_t t = 0; t < 9; t++) {
-            const float *from = j->args->b + ((n0 + n) * 9 + t) * p->c + k0;
-            for (int64_t k = 0; k < count; k++) to[(k * 9 + t) * TILE_COLS + n] = from[k];
-        }
+    for (int64_t t = 0; t < 9; t++) /* filters[n = o][tap][k = c] */
+        transpose(to + t * TILE_COLS, 9 * TILE_COLS, j->args->b + (n0 * 9 + t) * p->c + k0,
+                  9 * p->c, cols, count);
 }
 
 WINOGRAD void transform_filters(const job *j, int m, int64_t task)
