@@ -184,7 +184,8 @@ static void define_result(gb_gk *k, const gb_reduction *r, const int64_t *inner)
             if (step) gb_gk_param(k, name, step);
             snprintf(at, sizeof at, step ? "at_o%d + i * STEP_o%d" : "at_o%d", out, out);
             if (moments)
-                gb_text_add(&write, half ? " ST_o%d(%s, m%d[l_] / n_);" : " ST_o%d(%s, a%d[l_]);",
+                gb_text_add(&write, half ? " ST_o%d(%s, m%d[l_] / n_);"
+                                 : " ST_o%d(%s, n_ > 0.0f ? a%d[l_] : GB_NAN);",
                             out, at, j);
             else if (s->scale[j] == 1) gb_text_add(&write, " ST_o%d(%s, a%d[l_]);", out, at, j);
             else gb_text_add(&write, " ST_o%d(%s, a%d[l_] * SCALE%d);", out, at, j, j);

@@ -14,6 +14,16 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_REDUCE, "reduce.lanes", NULL, gb_reduce_scratch, gb_lower_reduce},
     {GB_STEP_ARGREDUCE, "argreduce.item", NULL, NULL, gb_lower_argreduce},
     {GB_STEP_MATMUL, "matmul.item", NULL, NULL, gb_lower_matmul_item},
+    {GB_STEP_CONV, "conv.item", NULL, NULL, gb_lower_conv_item},
+    {GB_STEP_CONV_INPUT, "conv_input.item", NULL, NULL, gb_lower_conv_input_item},
+    {GB_STEP_CONV_FILTER, "conv_filter.item", NULL, gb_conv_filter_item_scratch,
+     gb_lower_conv_filter_item},
+    {GB_STEP_MAXPOOL, "maxpool.item", NULL, NULL, gb_lower_maxpool},
+    {GB_STEP_MAXPOOL_GRAD, "maxpool_grad.item", NULL, NULL, gb_lower_maxpool_grad},
+    {GB_STEP_AVGPOOL, "avgpool.item", NULL, NULL, gb_lower_avgpool},
+    {GB_STEP_AVGPOOL_GRAD, "avgpool_grad.item", NULL, NULL, gb_lower_avgpool_grad},
+    {GB_STEP_GATHER, "gather.item", NULL, NULL, gb_lower_gather},
+    {GB_STEP_GATHER_GRAD, "gather_grad.item", NULL, NULL, gb_lower_gather_grad},
 };
 
 const int gb_gpu_manifest_size = sizeof gb_gpu_manifest / sizeof *gb_gpu_manifest;

@@ -42,10 +42,23 @@ static inline bool gb_gpu_wide_items(const gb_gpu_caps *caps)
 }
 
 gb_status gb_lower_argreduce(gb_gpu_builder *b);
+gb_status gb_lower_avgpool(gb_gpu_builder *b);
+gb_status gb_lower_avgpool_grad(gb_gpu_builder *b);
+uint64_t gb_conv_filter_item_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_conv_filter_item(gb_gpu_builder *b);
+gb_status gb_lower_conv_input_item(gb_gpu_builder *b);
+gb_status gb_lower_conv_item(gb_gpu_builder *b);
+gb_status gb_lower_gather(gb_gpu_builder *b);
+gb_status gb_lower_gather_grad(gb_gpu_builder *b);
+gb_status gb_lower_maxpool(gb_gpu_builder *b);
+gb_status gb_lower_maxpool_grad(gb_gpu_builder *b);
 gb_status gb_lower_matmul_item(gb_gpu_builder *b);
 uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_reduce(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
+
+/* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
+gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);
 
 #endif
