@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define MAX_PUSH 128u /* bytes of push constants: what every device has */
-#define MIN_ALIGN 16u /* of bindings, so that vectors in them are aligned on devices that take less */
+#define MIN_ALIGN                                                                                  \
+    16u /* of bindings, so that vectors in them are aligned on devices that take less */
 
 gb_status gb_vk_fail(gb_backend_device *dev, VkResult r, const char *doing, gb_error *err)
 {

@@ -84,9 +84,9 @@ static gb_status load_library(gb_vk_instance *in, gb_error *err)
                        "the Vulkan loader is not installed");
     in->get_proc = (PFN_vkGetInstanceProcAddr)dlsym(in->library, "vkGetInstanceProcAddr");
     PFN_vkEnumerateInstanceVersion get_version =
-        in->get_proc ? (PFN_vkEnumerateInstanceVersion)in->get_proc(NULL,
-                                                                    "vkEnumerateInstanceVersion")
-                     : NULL;
+        in->get_proc
+            ? (PFN_vkEnumerateInstanceVersion)in->get_proc(NULL, "vkEnumerateInstanceVersion")
+            : NULL;
     uint32_t version = 0;
     if (!get_version || get_version(&version) != VK_SUCCESS || version < VK_API_VERSION_1_1)
         return gb_fail(err, GB_NOT_FOUND, "libvulkan.so.1", no_loader,
@@ -153,9 +153,8 @@ static gb_status load_functions(gb_vk_instance *in, gb_error *err)
 static gb_status create_messenger(gb_vk_instance *in, gb_error *err)
 {
     VkDebugUtilsMessengerCreateInfoEXT info = messenger_info(in);
-    PFN_vkCreateDebugUtilsMessengerEXT create =
-        (PFN_vkCreateDebugUtilsMessengerEXT)in->get_proc(in->handle,
-                                                         "vkCreateDebugUtilsMessengerEXT");
+    PFN_vkCreateDebugUtilsMessengerEXT create = (PFN_vkCreateDebugUtilsMessengerEXT)in->get_proc(
+        in->handle, "vkCreateDebugUtilsMessengerEXT");
     if (create && create(in->handle, &info, NULL, &in->messenger) == VK_SUCCESS) return GB_OK;
     return gb_fail(err, GB_DEVICE, LAYER, "switch validation off",
                    "the validation layer's messages cannot be received");

@@ -6,7 +6,8 @@
 /* Small buffers share blocks, since drivers allow only some thousand allocations; a buffer of a
  * quarter block or more has an allocation of its own. */
 #define BLOCK_BYTES ((uint64_t)32 << 20)
-#define GRANULE 256u /* buffers are multiples of it, so kernels may read vectors across their end */
+#define GRANULE 256u /* buffers are multiples of it, so kernels may read vectors across their end  \
+                      */
 
 typedef struct range {
     uint64_t begin, end;
@@ -52,12 +53,11 @@ static uint64_t available(gb_backend_device *dev, gb_vk_place place)
 static gb_status fail_memory(gb_backend_device *dev, gb_vk_place place, uint64_t bytes,
                              gb_error *err)
 {
-    return gb_fail(err, GB_OUT_OF_MEMORY, dev->physical.info.name,
-                   "make the batch or the model smaller",
-                   "a buffer of %.1f MiB does not fit: %.1f of %.1f MiB are available",
-                   bytes / 1048576.0, available(dev, place) / 1048576.0,
-                   dev->memory.properties.memoryHeaps[heap_of(&dev->memory, place)].size /
-                       1048576.0);
+    return gb_fail(
+        err, GB_OUT_OF_MEMORY, dev->physical.info.name, "make the batch or the model smaller",
+        "a buffer of %.1f MiB does not fit: %.1f of %.1f MiB are available", bytes / 1048576.0,
+        available(dev, place) / 1048576.0,
+        dev->memory.properties.memoryHeaps[heap_of(&dev->memory, place)].size / 1048576.0);
 }
 
 /* The first type allowed by bits that has all of want; drivers list better types first. */

@@ -155,8 +155,10 @@ static int compare(const void *a, const void *b)
 {
     const gb_device_info *x = &((const gb_vk_physical *)a)->info;
     const gb_device_info *y = &((const gb_vk_physical *)b)->info;
-    static const int order[] = {[GB_DEVICE_DISCRETE] = 0, [GB_DEVICE_INTEGRATED] = 1,
-                                [GB_DEVICE_SOFTWARE] = 2, [GB_DEVICE_CPU] = 3};
+    static const int order[] = {[GB_DEVICE_DISCRETE] = 0,
+                                [GB_DEVICE_INTEGRATED] = 1,
+                                [GB_DEVICE_SOFTWARE] = 2,
+                                [GB_DEVICE_CPU] = 3};
     if (order[x->kind] != order[y->kind]) return order[x->kind] - order[y->kind];
     int c = strcmp(x->name, y->name);
     return c ? c : memcmp(x->uuid, y->uuid, sizeof x->uuid);

@@ -63,10 +63,10 @@ static VkResult create_layout(gb_backend_device *dev, gb_vk_kernel *k)
                                            .descriptorType = VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
                                            .descriptorCount = 1,
                                            .stageFlags = VK_SHADER_STAGE_COMPUTE_BIT};
-    VkDescriptorSetLayoutCreateInfo set = {
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
-        .bindingCount = (uint32_t)k->n_bindings,
-        .pBindings = binding};
+    VkDescriptorSetLayoutCreateInfo set = {.sType =
+                                               VK_STRUCTURE_TYPE_DESCRIPTOR_SET_LAYOUT_CREATE_INFO,
+                                           .bindingCount = (uint32_t)k->n_bindings,
+                                           .pBindings = binding};
     VkResult r = dev->vk.CreateDescriptorSetLayout(dev->handle, &set, NULL, &k->set_layout);
     if (r != VK_SUCCESS) return r;
     VkPushConstantRange push = {.stageFlags = VK_SHADER_STAGE_COMPUTE_BIT, .size = k->push_bytes};
@@ -81,9 +81,8 @@ static VkResult create_layout(gb_backend_device *dev, gb_vk_kernel *k)
 static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const uint32_t *words,
                                 size_t bytes)
 {
-    VkShaderModuleCreateInfo module_info = {.sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO,
-                                            .codeSize = bytes,
-                                            .pCode = words};
+    VkShaderModuleCreateInfo module_info = {
+        .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = bytes, .pCode = words};
     VkShaderModule module;
     VkResult r = dev->vk.CreateShaderModule(dev->handle, &module_info, NULL, &module);
     if (r != VK_SUCCESS) return r;

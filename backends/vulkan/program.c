@@ -11,11 +11,11 @@
 struct gb_backend_program {
     gb_backend_device *dev;
     gb_gpu_program *gpu;
-    const gb_vk_kernel **kernel;  /* by number in gpu */
-    gb_backend_buffer *params;    /* of all launches that do not take theirs as push constants */
-    uint64_t *params_at;          /* by launch */
+    const gb_vk_kernel **kernel; /* by number in gpu */
+    gb_backend_buffer *params;   /* of all launches that do not take theirs as push constants */
+    uint64_t *params_at;         /* by launch */
     int n_steps, n_buffers;
-    gb_backend_buffer **buffer;   /* as bound last; NULL before */
+    gb_backend_buffer **buffer; /* as bound last; NULL before */
     VkDescriptorPool pool;
     VkDescriptorSet *set; /* by launch */
     VkCommandBuffer commands;
@@ -88,11 +88,11 @@ static gb_status allocate_sets(gb_backend_program *p, gb_error *err)
     gb_backend_device *dev = p->dev;
     VkResult r = dev->vk.CreateDescriptorPool(dev->handle, &info, NULL, &p->pool);
     for (int i = 0; i < g->n_launches && r == VK_SUCCESS; i++) {
-        VkDescriptorSetAllocateInfo set = {
-            .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-            .descriptorPool = p->pool,
-            .descriptorSetCount = 1,
-            .pSetLayouts = &p->kernel[g->launch[i].kernel]->set_layout};
+        VkDescriptorSetAllocateInfo set = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                           .descriptorPool = p->pool,
+                                           .descriptorSetCount = 1,
+                                           .pSetLayouts =
+                                               &p->kernel[g->launch[i].kernel]->set_layout};
         r = dev->vk.AllocateDescriptorSets(dev->handle, &set, &p->set[i]);
     }
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating descriptor sets", err);
@@ -100,11 +100,10 @@ static gb_status allocate_sets(gb_backend_program *p, gb_error *err)
 
 static gb_status create_commands(gb_backend_device *dev, VkCommandBuffer *commands, gb_error *err)
 {
-    VkCommandBufferAllocateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = dev->queue.pool,
-        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = 1};
+    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                        .commandPool = dev->queue.pool,
+                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                        .commandBufferCount = 1};
     VkResult r = dev->vk.AllocateCommandBuffers(dev->handle, &info, commands);
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a command buffer", err);
 }
@@ -337,8 +336,8 @@ static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands,
                         ? UINT64_MAX
                         : ((uint64_t)1 << dev->physical.timestamp_bits) - 1;
     for (int s = 0; s < p->n_steps && !status; s++)
-        seconds[s] = (double)((tick[s + 1] - tick[s]) & mask) *
-                     dev->physical.limits.timestampPeriod * 1e-9;
+        seconds[s] =
+            (double)((tick[s + 1] - tick[s]) & mask) * dev->physical.limits.timestampPeriod * 1e-9;
     free(tick);
     return status;
 }

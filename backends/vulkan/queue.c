@@ -6,11 +6,10 @@
 
 static gb_status slot_open(gb_backend_device *dev, gb_vk_slot *s, gb_error *err)
 {
-    VkCommandBufferAllocateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = dev->queue.pool,
-        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = 1};
+    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                        .commandPool = dev->queue.pool,
+                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                        .commandBufferCount = 1};
     VkFenceCreateInfo fence = {.sType = VK_STRUCTURE_TYPE_FENCE_CREATE_INFO};
     VkResult r = dev->vk.AllocateCommandBuffers(dev->handle, &info, &s->copies);
     if (r == VK_SUCCESS) r = dev->vk.CreateFence(dev->handle, &fence, NULL, &s->fence);
@@ -100,9 +99,8 @@ gb_status gb_vk_submit(gb_backend_device *dev, VkCommandBuffer commands, gb_erro
     }
     if (commands) list[n++] = commands;
     if (!n) return GB_OK;
-    VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                         .commandBufferCount = n,
-                         .pCommandBuffers = list};
+    VkSubmitInfo info = {
+        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = n, .pCommandBuffers = list};
     if (r == VK_SUCCESS) r = dev->vk.QueueSubmit(dev->queue.handle, 1, &info, s->fence);
     if (r != VK_SUCCESS) return gb_vk_fail(dev, r, "submitting work", err);
     s->pending = true;

@@ -28,8 +28,9 @@ static gb_status compile(const char *name, const char *source, uint32_t **words,
         status = gb_fail(err, GB_OUT_OF_MEMORY, name, NULL, "no memory to compile a kernel");
     } else if (shaderc_result_get_compilation_status(result) !=
                shaderc_compilation_status_success) {
-        status = gb_fail(err, GB_INTERNAL, name, "report this as a bug in gimbal",
-                         "the kernel does not compile: %s", shaderc_result_get_error_message(result));
+        status =
+            gb_fail(err, GB_INTERNAL, name, "report this as a bug in gimbal",
+                    "the kernel does not compile: %s", shaderc_result_get_error_message(result));
     } else if (!(*words = malloc(n))) {
         status = gb_fail(err, GB_OUT_OF_MEMORY, name, NULL, "no memory to compile a kernel");
     } else {

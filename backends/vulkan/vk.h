@@ -108,8 +108,8 @@ typedef struct gb_vk_physical {
     uint32_t family; /* the queue family for compute */
     uint32_t timestamp_bits, subgroup;
     VkPhysicalDeviceLimits limits;
-    bool memory_budget;                      /* VK_EXT_memory_budget */
-    VkPhysicalDeviceFeatures features;       /* what to enable: … */
+    bool memory_budget;                /* VK_EXT_memory_budget */
+    VkPhysicalDeviceFeatures features; /* what to enable: … */
     VkPhysicalDevice16BitStorageFeatures storage16;
     VkPhysicalDeviceShaderFloat16Int8Features float16;
     bool float16_extension; /* before Vulkan 1.2 it has to be named */
@@ -141,7 +141,7 @@ struct gb_backend_buffer {
 typedef struct gb_vk_memory {
     VkPhysicalDeviceMemoryProperties properties;
     uint32_t type[GB_VK_PLACES];
-    bool direct;               /* the host reads and writes DEVICE buffers in place */
+    bool direct; /* the host reads and writes DEVICE buffers in place */
     uint64_t allocated[VK_MAX_MEMORY_HEAPS];
     uint32_t allocations;
     gb_vk_block *blocks;

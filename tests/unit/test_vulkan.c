@@ -1,4 +1,5 @@
-/* The Vulkan driver code on its own, under the validation layers: no plan, no kernels of gimbal's. */
+/* The Vulkan driver code on its own, under the validation layers: no plan, no kernels of gimbal's.
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -69,23 +70,30 @@ static gb_backend_buffer *new_buffer(uint64_t bytes)
     return b;
 }
 
-static VkDescriptorSet bind(const gb_vk_kernel *k, gb_backend_buffer **buf, VkDescriptorPool *pool)
+static VkDescriptorPool create_pool(void)
 {
-    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 2};
+    VkDescriptorPoolSize size = {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, 4};
     VkDescriptorPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
-                                       .maxSets = 1,
+                                       .maxSets = 2,
                                        .poolSizeCount = 1,
                                        .pPoolSizes = &size};
+    VkDescriptorPool pool;
+    assert_int_equal(device->vk.CreateDescriptorPool(device->handle, &info, NULL, &pool),
+                     VK_SUCCESS);
+    return pool;
+}
+
+static VkDescriptorSet bind(const gb_vk_kernel *k, VkDescriptorPool pool, gb_backend_buffer *a,
+                            gb_backend_buffer *b)
+{
     const gb_vk_api *vk = &device->vk;
-    assert_int_equal(vk->CreateDescriptorPool(device->handle, &info, NULL, pool), VK_SUCCESS);
-    VkDescriptorSetAllocateInfo allocate = {.sType =
-                                                VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-                                            .descriptorPool = *pool,
+    VkDescriptorSetAllocateInfo allocate = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
+                                            .descriptorPool = pool,
                                             .descriptorSetCount = 1,
                                             .pSetLayouts = &k->set_layout};
     VkDescriptorSet set;
     assert_int_equal(vk->AllocateDescriptorSets(device->handle, &allocate, &set), VK_SUCCESS);
-    VkDescriptorBufferInfo window[2] = {{buf[0]->handle, 0, 4 * N}, {buf[1]->handle, 0, 4 * N}};
+    VkDescriptorBufferInfo window[2] = {{a->handle, 0, 4 * N}, {b->handle, 0, 4 * N}};
     VkWriteDescriptorSet write = {.sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
                                   .dstSet = set,
                                   .descriptorCount = 2,
@@ -95,15 +103,15 @@ static VkDescriptorSet bind(const gb_vk_kernel *k, gb_backend_buffer **buf, VkDe
     return set;
 }
 
-/* A command buffer that adds factor * a to b, so many times. */
-static VkCommandBuffer record(const gb_vk_kernel *k, VkDescriptorSet set, float factor, int times)
+/* A command buffer that adds factor * a to b with each of the sets. */
+static VkCommandBuffer record(const gb_vk_kernel *k, const VkDescriptorSet *set, int n,
+                              float factor, bool barriers)
 {
     const gb_vk_api *vk = &device->vk;
-    VkCommandBufferAllocateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
-        .commandPool = device->queue.pool,
-        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-        .commandBufferCount = 1};
+    VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
+                                        .commandPool = device->queue.pool,
+                                        .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
+                                        .commandBufferCount = 1};
     VkCommandBufferBeginInfo begin = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO,
                                       .flags = VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT};
     VkCommandBuffer c;
@@ -111,10 +119,10 @@ static VkCommandBuffer record(const gb_vk_kernel *k, VkDescriptorSet set, float 
     vk->BeginCommandBuffer(c, &begin);
     gb_vk_full_barrier(device, c);
     push p = {N, factor};
-    for (int i = 0; i < times; i++) {
-        if (i) gb_vk_full_barrier(device, c);
+    for (int i = 0; i < n; i++) {
+        if (i && barriers) gb_vk_full_barrier(device, c);
         vk->CmdBindPipeline(c, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
-        vk->CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1, &set, 0,
+        vk->CmdBindDescriptorSets(c, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1, &set[i], 0,
                                   NULL);
         vk->CmdPushConstants(c, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, sizeof p, &p);
         vk->CmdDispatch(c, (N + 63) / 64, 1, 1);
@@ -128,7 +136,7 @@ typedef struct fixture {
     gb_backend_buffer *buf[2];
     const gb_vk_kernel *kernel;
     VkDescriptorPool pool;
-    VkDescriptorSet set;
+    VkDescriptorSet there, back; /* from the first buffer to the second, and the other way */
 } fixture;
 
 static fixture make_fixture(void)
@@ -137,7 +145,9 @@ static fixture make_fixture(void)
     fixture f = {.buf = {new_buffer(4 * N), new_buffer(4 * N)}};
     assert_good(gb_vk_kernel_get(device, "scale", scale_source, 2, sizeof(push), &f.kernel, &err),
                 &err);
-    f.set = bind(f.kernel, f.buf, &f.pool);
+    f.pool = create_pool();
+    f.there = bind(f.kernel, f.pool, f.buf[0], f.buf[1]);
+    f.back = bind(f.kernel, f.pool, f.buf[1], f.buf[0]);
     return f;
 }
 
@@ -154,7 +164,7 @@ static void writes_runs_and_reads_in_order(void **state)
     need_device();
     gb_error err = {0};
     fixture f = make_fixture();
-    VkCommandBuffer twice = record(f.kernel, f.set, 0.5f, 2);
+    VkCommandBuffer twice = record(f.kernel, (VkDescriptorSet[]){f.there, f.there}, 2, 0.5f, true);
     float *a = malloc(4 * N), *b = malloc(4 * N);
     for (int i = 0; i < N; i++) b[i] = 1;
     assert_good(gb_vk_write(device, f.buf[1], 0, 4 * N, b, &err), &err);
@@ -238,6 +248,24 @@ static void validation_messages_fail_the_call(void **state)
     assert_int_equal(gb_vk_instance_check(&device->instance, GB_OK, &err), GB_OK);
 }
 
+/* That the layer sees a missing barrier is what the tests of whole programs rely on. */
+static void a_missing_barrier_is_seen(void **state)
+{
+    (void)state;
+    need_device();
+    gb_error err = {0};
+    fixture f = make_fixture();
+    const VkDescriptorSet sets[] = {f.there, f.back};
+    VkCommandBuffer good = record(f.kernel, sets, 2, 1, true);
+    assert_good(GB_OK, &err);
+    VkCommandBuffer racy = record(f.kernel, sets, 2, 1, false);
+    assert_int_not_equal(gb_vk_instance_check(&device->instance, GB_OK, &err), GB_OK);
+    assert_non_null(strstr(err.message, "SYNC-HAZARD"));
+    device->vk.FreeCommandBuffers(device->handle, device->queue.pool, 1, &good);
+    device->vk.FreeCommandBuffers(device->handle, device->queue.pool, 1, &racy);
+    free_fixture(&f);
+}
+
 static void out_of_memory_says_what_is_there(void **state)
 {
     (void)state;
@@ -287,12 +315,10 @@ static void hazards_want_barriers_where_ranges_meet(void **state)
         gb_vk_access access;
         bool barrier;
     } step[] = {
-        {{&a, 0, 100, true}, false},    {{&a, 100, 200, true}, false},
-        {{&b, 0, 100, false}, false},   {{&b, 50, 60, false}, false},
-        {{&a, 99, 100, false}, true},   {{&a, 99, 150, false}, false},
-        {{&a, 120, 130, true}, true},   {{&a, 0, 120, true}, false},
-        {{&a, 125, 126, true}, true},   {{&b, 0, 100, true}, false},
-        {{&b, 100, 100, true}, false},
+        {{&a, 0, 100, true}, false},  {{&a, 100, 200, true}, false}, {{&b, 0, 100, false}, false},
+        {{&b, 50, 60, false}, false}, {{&a, 99, 100, false}, true},  {{&a, 99, 150, false}, false},
+        {{&a, 120, 130, true}, true}, {{&a, 0, 120, true}, false},   {{&a, 125, 126, true}, true},
+        {{&b, 0, 100, true}, false},  {{&b, 100, 100, true}, false},
     };
     gb_vk_hazards h = {0};
     for (size_t i = 0; i < sizeof step / sizeof *step; i++) {
@@ -311,6 +337,7 @@ int main(void)
         cmocka_unit_test(kernels_are_built_once),
         cmocka_unit_test(a_bad_kernel_is_an_error_with_the_compilers_words),
         cmocka_unit_test(validation_messages_fail_the_call),
+        cmocka_unit_test(a_missing_barrier_is_seen),
         cmocka_unit_test(out_of_memory_says_what_is_there),
         cmocka_unit_test(blocks_are_cut_and_joined),
         cmocka_unit_test(hazards_want_barriers_where_ranges_meet),
