@@ -133,8 +133,6 @@ static gb_status describe(gb_vk_instance *in, gb_vk_physical *p, gb_error *err)
     snprintf(info->backend, sizeof info->backend, "vulkan");
     read_properties(in, p, &max_allocation, &version, driver_known);
     read_features(in, p, v12 || p->float16_extension);
-    info->dtypes = ~0u >> (32 - GB_DTYPE_COUNT) & ~(1u << GB_F64);
-    if (!p->storage16.storageBuffer16BitAccess) info->dtypes &= ~(1u << GB_F16 | 1u << GB_BF16);
     if (info->kind == GB_DEVICE_SOFTWARE) info->vector_width = (int)p->subgroup;
     info->memory_bytes = device_local_bytes(in, p->handle);
     info->max_buffer_bytes = p->limits.maxStorageBufferRange;

@@ -1,12 +1,42 @@
 /* The backend's table. Every call ends with a look at what the validation layers said. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "backends/vulkan/program.h"
+
+extern const gb_backend gb_vulkan_backend;
 
 static gb_status checked(gb_backend_device *dev, gb_status status, gb_error *err)
 {
     return gb_vk_instance_check(&dev->instance, status, err);
+}
+
+/* The storage types that kernels really handle. Finding out builds kernels, so it is remembered. */
+static void probe(const gb_backend_options *o, int index, gb_device_info *info)
+{
+    gb_hash key = GB_HASH_INIT;
+    gb_hash_text(&key, info->name);
+    gb_hash_text(&key, info->driver);
+    gb_hash_text(&key, info->version);
+    gb_hash_bytes(&key, info->uuid, sizeof info->uuid);
+    void *known;
+    size_t size;
+    if (gb_cache_load(o->cache_dir, "vkprobe", key, &known, &size)) {
+        if (size == sizeof info->dtypes) memcpy(&info->dtypes, known, size);
+        free(known);
+        if (size == sizeof info->dtypes) return;
+    }
+    gb_backend_options plain = {.cache_dir = o->cache_dir};
+    gb_backend_device *dev = NULL;
+    gb_error err = {0};
+    gb_status status = gb_vk_device_open(&plain, index, &dev, &err);
+    if (!status) status = gb_gpu_probe(&gb_vulkan_backend, dev, &info->dtypes, &err);
+    if (!status)
+        gb_cache_store(o->cache_dir, "vkprobe", key, &info->dtypes, sizeof info->dtypes);
+    gb_vk_device_close(dev);
+    info->usable = status == GB_OK;
+    if (status) snprintf(info->reason, sizeof info->reason, "%.199s", err.message);
 }
 
 static gb_status enumerate(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
@@ -23,7 +53,11 @@ static gb_status enumerate(const gb_backend_options *o, gb_device_info *out, int
     }
     int found;
     status = gb_vk_physical_list(&instance, &list, &found, &err);
-    for (int i = 0; !status && i < found && i < cap; i++) out[(*n)++] = list[i].info;
+    for (int i = 0; !status && i < found && i < cap; i++) {
+        out[*n] = list[i].info;
+        if (out[*n].usable) probe(o, i, &out[*n]);
+        ++*n;
+    }
     if (!*n)
         snprintf(reason, reason_size, "%s", status ? err.message : "no Vulkan driver is installed");
     free(list);
