@@ -1,0 +1,137 @@
+/* Compiled once for each instruction set, with GB_ISA_NAME telling the copies apart. */
+#include <string.h>
+
+#include "backends/cpu/loops/loops.h"
+#include "backends/cpu/vmath.h"
+
+/* The result may be one of the arguments, which is no dependence between elements. */
+#define GB_INDEPENDENT _Pragma("GCC ivdep")
+
+#include "loops_generated.h"
+
+static void copy(int64_t n, void *const *p, double imm)
+{
+    (void)imm;
+    if (p[0] != p[1]) memcpy(p[0], p[1], (size_t)n * 4);
+}
+
+static void fill(int64_t n, void *const *p, double imm)
+{
+    (void)imm;
+    const int32_t v = *(const int32_t *)p[1];
+    int32_t *o = p[0];
+    for (int64_t i = 0; i < n; i++) o[i] = v;
+}
+
+/* Sums in LANES independent accumulators, a fixed order whatever the vector width. */
+#define LANES 64
+
+static double fold(const float *lane)
+{
+    double s = 0;
+    for (int k = 0; k < LANES; k++) s += lane[k];
+    return s;
+}
+
+static double sum(const float *x, int64_t n)
+{
+    double s = 0;
+    int64_t i = 0;
+    if (n >= LANES) {
+        float lane[LANES] = {0};
+        for (; i + LANES <= n; i += LANES)
+            for (int k = 0; k < LANES; k++) lane[k] += x[i + k];
+        s = fold(lane);
+    }
+    for (; i < n; i++) s += x[i];
+    return s;
+}
+
+static double square_sum(const float *x, int64_t n, float shift)
+{
+    double s = 0;
+    int64_t i = 0;
+    if (n >= LANES) {
+        float lane[LANES] = {0};
+        for (; i + LANES <= n; i += LANES)
+            for (int k = 0; k < LANES; k++) {
+                float d = x[i + k] - shift;
+                lane[k] += d * d;
+            }
+        s = fold(lane);
+    }
+    for (; i < n; i++) s += (double)(x[i] - shift) * (x[i] - shift);
+    return s;
+}
+
+#define EXTREME(name, pick)                                                                        \
+    static float name(const float *x, int64_t n)                                                   \
+    {                                                                                              \
+        float best = x[0];                                                                         \
+        int64_t i = 0;                                                                             \
+        if (n >= LANES) {                                                                          \
+            float lane[LANES];                                                                     \
+            memcpy(lane, x, sizeof lane);                                                          \
+            for (i = LANES; i + LANES <= n; i += LANES)                                            \
+                for (int k = 0; k < LANES; k++) lane[k] = pick(lane[k], x[i + k]);                 \
+            for (int k = 0; k < LANES; k++) best = pick(best, lane[k]);                            \
+        }                                                                                          \
+        for (; i < n; i++) best = pick(best, x[i]);                                                \
+        return best;                                                                               \
+    }
+EXTREME(max, gb_fmax)
+EXTREME(min, gb_fmin)
+
+static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y,
+                     int32_t *restrict index)
+{
+    if (!w->taps) {
+        for (int64_t i = 0; i < c; i++) y[i] = -INFINITY;
+        for (int64_t i = 0; index && i < c; i++) index[i] = -1;
+        return;
+    }
+    memcpy(y, w->tap[0], (size_t)c * sizeof *y);
+    for (int64_t i = 0; index && i < c; i++) index[i] = w->position[0];
+    for (int t = 1; t < w->taps; t++) {
+        const float *x = w->tap[t];
+        const int32_t position = w->position[t];
+        if (index) {
+            for (int64_t i = 0; i < c; i++) {
+                int keep = (x[i] <= y[i]) | (y[i] != y[i]);
+                index[i] = keep ? index[i] : position;
+                y[i] = keep ? y[i] : x[i];
+            }
+        } else {
+            for (int64_t i = 0; i < c; i++) y[i] = gb_fmax(y[i], x[i]);
+        }
+    }
+}
+
+static void max_pool_grad(const float *restrict dy, const int32_t *restrict index,
+                          int32_t position, int64_t c, float *restrict dx)
+{
+    for (int64_t i = 0; i < c; i++) dx[i] += index[i] == position ? dy[i] : 0.0f;
+}
+
+static void add_scaled(const float *restrict x, float scale, int64_t n, float *restrict y)
+{
+    for (int64_t i = 0; i < n; i++) y[i] += scale * x[i];
+}
+
+#define JOIN2(a, b) a##b
+#define JOIN(a, b) JOIN2(a, b)
+
+extern const gb_loops JOIN(gb_loops_, GB_ISA_NAME);
+const gb_loops JOIN(gb_loops_, GB_ISA_NAME) = {
+    .loop = loop_table,
+    .n = (int)(sizeof loop_table / sizeof *loop_table),
+    .copy = copy,
+    .fill = fill,
+    .sum = sum,
+    .square_sum = square_sum,
+    .max = max,
+    .min = min,
+    .max_pool = max_pool,
+    .max_pool_grad = max_pool_grad,
+    .add_scaled = add_scaled,
+};

@@ -1,0 +1,49 @@
+/* Vector loops: one for each primitive and for some small trees of primitives, generated at build
+ * time from the primitive table (gen_loops.c) and compiled for each instruction set. */
+#ifndef GB_BACKENDS_CPU_LOOPS_H
+#define GB_BACKENDS_CPU_LOOPS_H
+
+#include <stdint.h>
+
+#include "backends/cpu/cpuid.h"
+
+#define GB_LOOP_LEAVES 5
+
+/* p[0] is the result, p[1 …] the leaves: arrays of n elements of 4 bytes, or one element where the
+ * loop's mode says 's'. The result may be one of the arrays. imm is that of the tree's root. */
+typedef void (*gb_loop_fn)(int64_t n, void *const *p, double imm);
+
+#define GB_LEAF 0x80
+
+typedef struct gb_loop {
+    gb_loop_fn fn;
+    const uint8_t *code; /* the tree in prefix order: a gb_prim, or GB_LEAF + number of the leaf */
+    const char *mode;    /* a letter a leaf: 'v' array, 's' one element */
+    int prims;           /* primitives in the tree */
+} gb_loop;
+
+typedef struct gb_window_rows { /* one output pixel of a pool: its taps, in (h, w) order */
+    const float *const *tap;    /* rows of c channels */
+    const int32_t *position;    /* h * W + w of each tap */
+    int taps;
+} gb_window_rows;
+
+/* What is generated, and the loops written by hand (loops.c). */
+typedef struct gb_loops {
+    const gb_loop *loop; /* trees with more primitives come first */
+    int n;
+    gb_loop_fn copy, fill; /* p[0] = p[1]; fill takes one element */
+    double (*sum)(const float *x, int64_t n);
+    double (*square_sum)(const float *x, int64_t n, float shift); /* of (x - shift)^2 */
+    float (*max)(const float *x, int64_t n); /* n > 0; a NaN wins, like gb_fmax */
+    float (*min)(const float *x, int64_t n);
+    void (*max_pool)(const gb_window_rows *w, int64_t c, float *y, int32_t *index);
+    /* dx += dy where index == position */
+    void (*max_pool_grad)(const float *dy, const int32_t *index, int32_t position, int64_t c,
+                          float *dx);
+    void (*add_scaled)(const float *x, float scale, int64_t n, float *y); /* y += scale * x */
+} gb_loops;
+
+const gb_loops *gb_loops_for(gb_isa isa);
+
+#endif
