@@ -118,6 +118,36 @@ static void add_scaled(const float *restrict x, float scale, int64_t n, float *r
     for (int64_t i = 0; i < n; i++) y[i] += scale * x[i];
 }
 
+#if defined(__AVX512F__)
+#define VECTOR 64
+#elif defined(__AVX2__)
+#define VECTOR 32
+#else
+#define VECTOR 16
+#endif
+typedef float vector __attribute__((vector_size(VECTOR)));
+#define CHAINS 12 /* enough to hide the latency, few enough for 16 registers */
+
+__attribute__((optimize("fp-contract=fast"))) static double multiply_adds(int64_t rounds,
+                                                                          float *sink)
+{
+    vector acc[CHAINS], a = {0}, b = {0};
+    a += sink[0];
+    b += sink[1];
+    for (int k = 0; k < CHAINS; k++) acc[k] = a + (float)k;
+    for (int64_t i = 0; i < rounds; i++)
+        for (int k = 0; k < CHAINS; k++) acc[k] = acc[k] * a + b;
+    for (int k = 1; k < CHAINS; k++) acc[0] += acc[k];
+    sink[0] = acc[0][0];
+    return 2.0 * CHAINS * (VECTOR / 4) * (double)rounds;
+}
+
+static void triad(const float *restrict a, const float *restrict b, float s, int64_t n,
+                  float *restrict y)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = a[i] + s * b[i];
+}
+
 #define JOIN2(a, b) a##b
 #define JOIN(a, b) JOIN2(a, b)
 
@@ -133,5 +163,7 @@ const gb_loops JOIN(gb_loops_, GB_ISA_NAME) = {
     .min = min,
     .max_pool = max_pool,
     .max_pool_grad = max_pool_grad,
+    .multiply_adds = multiply_adds,
+    .triad = triad,
     .add_scaled = add_scaled,
 };

@@ -41,6 +41,9 @@ typedef struct gb_loops {
     /* dx += dy where index == position */
     void (*max_pool_grad)(const float *dy, const int32_t *index, int32_t position, int64_t c,
                           float *dx);
+    /* For the peaks: rounds of multiply-adds (returns their number of flops), and y = a + s b. */
+    double (*multiply_adds)(int64_t rounds, float *sink);
+    void (*triad)(const float *a, const float *b, float s, int64_t n, float *y);
     void (*add_scaled)(const float *x, float scale, int64_t n, float *y); /* y += scale * x */
 } gb_loops;
 

@@ -1,0 +1,73 @@
+/* What the files of the CPU backend share: devices, and steps made ready to run. */
+#ifndef GB_BACKENDS_CPU_CPU_H
+#define GB_BACKENDS_CPU_CPU_H
+
+#include "backends/backend.h"
+#include "backends/cpu/kernels/contraction.h"
+#include "backends/cpu/loops/loops.h"
+#include "backends/cpu/pool.h"
+
+struct gb_backend_device {
+    gb_cpu cpu; /* pool and instruction set */
+    const gb_loops *loops;
+    char variant[48]; /* preferred implementations; "": none */
+};
+
+struct gb_backend_buffer {
+    void *data; /* aligned to 64 bytes */
+    uint64_t bytes;
+};
+
+/* Where a step's operands are; filled by program_bind. Absent ones are NULL. */
+typedef struct gb_cpu_bound {
+    void *in[GB_MAX_STEP_IN], *out[GB_MAX_STEP_OUT];
+    void *scratch;
+    const void *scalars;
+} gb_cpu_bound;
+
+/* Each worker's own memory, valid during one step. */
+typedef struct gb_cpu_workers {
+    gb_pool *pool;
+    char *scratch;
+    size_t stride;
+} gb_cpu_workers;
+
+static inline void *gb_worker_scratch(const gb_cpu_workers *w, int worker)
+{
+    return w->scratch + (size_t)worker * w->stride;
+}
+
+/* A step made ready: everything that depends on shapes alone is computed when it is made. */
+typedef struct gb_cpu_step gb_cpu_step;
+struct gb_cpu_step {
+    void (*run)(const gb_cpu_step *s, const gb_cpu_workers *workers);
+    void (*free)(void *state);
+    void *state;
+    size_t worker_bytes; /* of a worker's scratch */
+    gb_cpu_bound at;
+    const gb_step *step;
+};
+
+/* Fills run, free, state and worker_bytes; on failure nothing is kept. */
+typedef gb_status (*gb_cpu_make)(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                                 gb_error *err);
+
+gb_status gb_cpu_make_pointwise(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                                gb_error *err);
+gb_status gb_cpu_make_reduce(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                             gb_error *err);
+gb_status gb_cpu_make_arg_reduce(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                                 gb_error *err);
+gb_status gb_cpu_make_contraction(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                                  gb_error *err);
+gb_status gb_cpu_make_pool(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                           gb_error *err);
+gb_status gb_cpu_make_gather(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                             gb_error *err);
+
+/* Why a contraction cannot run, or its implementation and scratch. */
+void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+
+extern const gb_backend gb_cpu_backend;
+
+#endif

@@ -1,0 +1,474 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/cpu/tile_impl.h"
+
+#define SLOT_BYTES (24 * 1024) /* of L1; the rest is for operands */
+#define MAX_PERIOD (2 * GB_TILE_MAX)
+#define NO_VALUE UINT16_MAX
+
+typedef enum { UNIFORM, PERIODIC, VARYING } class;
+
+/* A node that becomes an instruction, and the nodes that it reads. */
+typedef struct {
+    const gb_loop *loop;
+    uint16_t leaf[GB_LOOP_LEAVES];
+    int n_leaves;
+} choice;
+
+typedef struct {
+    const gb_tile_desc *desc;
+    const gb_expr *expr;
+    gb_tile_prog *prog;
+    class *class;
+    int *uses;
+    bool *needed;
+    choice *choice;
+    uint16_t *value; /* of a node */
+    uint16_t *full;  /* of a uniform node: filled into a tile */
+    int64_t unit;    /* tiles are a multiple of it */
+    int value_cap;
+    bool failed;
+} compiler;
+
+static int64_t lcm(int64_t a, int64_t b)
+{
+    int64_t x = a, y = b;
+    while (y) {
+        int64_t r = x % y;
+        x = y;
+        y = r;
+    }
+    return a / x * b;
+}
+
+static bool accept_period(compiler *c, int64_t period)
+{
+    if (period <= 0 || period > MAX_PERIOD) return false;
+    int64_t unit = lcm(c->unit, period);
+    if (unit > MAX_PERIOD) return false;
+    c->unit = unit;
+    return true;
+}
+
+static class class_of_walk(compiler *c, const gb_walk *w)
+{
+    if (gb_walk_is_uniform(w)) return UNIFORM;
+    return !c->desc->any_origin && accept_period(c, gb_walk_period(w)) ? PERIODIC : VARYING;
+}
+
+static class class_of_leaf(compiler *c, const gb_enode *n)
+{
+    if (n->prim == GB_P_INPUT) {
+        int port = (int)n->imm;
+        if (c->desc->in[port].bind == GB_BIND_LANES) return VARYING;
+        return class_of_walk(c, &c->prog->in[port]);
+    }
+    if (n->prim == GB_P_COORD) {
+        gb_walk w;
+        int64_t stride[GB_MAX_RANK] = {0};
+        stride[(int)n->imm] = 1;
+        gb_walk_init(&w, &c->desc->space, GB_S_I32, stride);
+        return class_of_walk(c, &w);
+    }
+    return UNIFORM;
+}
+
+static void classify(compiler *c)
+{
+    const gb_expr *e = c->expr;
+    for (int i = 0; i < e->n_nodes; i++) {
+        const gb_enode *n = &e->node[i];
+        int arity = gb_prim_arity(n->prim);
+        c->class[i] = arity ? UNIFORM : class_of_leaf(c, n);
+        for (int k = 0; k < arity; k++) {
+            class a = c->class[n->arg[k]];
+            if (a > c->class[i]) c->class[i] = a;
+            c->uses[n->arg[k]]++;
+        }
+    }
+    for (int k = 0; k < e->n_out; k++) {
+        c->needed[e->out[k]] = true;
+        c->uses[e->out[k]] += 2; /* an output is never swallowed by a tree */
+    }
+}
+
+static bool commutes(uint8_t prim)
+{
+    return prim == GB_P_ADD || prim == GB_P_MUL || prim == GB_P_IADD || prim == GB_P_IMUL;
+}
+
+/* Fits a tree's code to the nodes at `node`; code moves past what was fitted. */
+static bool fit(const compiler *c, int root, const gb_loop *loop, const uint8_t **code, int node,
+                choice *out)
+{
+    uint8_t want = *(*code)++;
+    if (want & GB_LEAF) {
+        int leaf = want - GB_LEAF;
+        bool one = c->class[node] == UNIFORM && c->class[root] != UNIFORM;
+        if ((loop->mode[leaf] == 's') != one) return false;
+        if (leaf < out->n_leaves && out->leaf[leaf] != NO_VALUE) return out->leaf[leaf] == node;
+        for (; out->n_leaves <= leaf; out->n_leaves++) out->leaf[out->n_leaves] = NO_VALUE;
+        out->leaf[leaf] = (uint16_t)node;
+        return true;
+    }
+    const gb_enode *n = &c->expr->node[node];
+    if (n->prim != want) return false;
+    if (node != root && (c->uses[node] != 1 || c->class[node] != c->class[root])) return false;
+    const uint8_t *begin = *code;
+    choice before = *out;
+    bool ok = true;
+    for (int k = 0; k < gb_prim_arity(want) && ok; k++)
+        ok = fit(c, root, loop, code, n->arg[k], out);
+    if (ok || !commutes(want)) return ok;
+    *code = begin;
+    *out = before;
+    return fit(c, root, loop, code, n->arg[1], out) && fit(c, root, loop, code, n->arg[0], out);
+}
+
+/* The biggest tree that ends in this node; trees are sorted. Else its primitive over arrays. */
+static void choose(compiler *c, int node)
+{
+    const gb_loops *t = c->desc->loops;
+    const gb_loop *plain = NULL;
+    for (int i = 0; i < t->n; i++) {
+        const gb_loop *loop = &t->loop[i];
+        choice found = {.loop = loop};
+        const uint8_t *code = loop->code;
+        if (code[0] != c->expr->node[node].prim) continue;
+        if (loop->prims == 1 && !strchr(loop->mode, 's')) plain = loop;
+        if (c->class[node] == UNIFORM && loop->prims > 1) continue;
+        if (!fit(c, node, loop, &code, node, &found)) continue;
+        c->choice[node] = found;
+        return;
+    }
+    choice *x = &c->choice[node];
+    *x = (choice){.loop = plain, .n_leaves = gb_prim_arity(c->expr->node[node].prim)};
+    for (int k = 0; k < x->n_leaves; k++) x->leaf[k] = c->expr->node[node].arg[k];
+}
+
+static void choose_all(compiler *c)
+{
+    for (int i = c->expr->n_nodes - 1; i >= 0; i--) {
+        if (!c->needed[i] || gb_prim_arity(c->expr->node[i].prim) == 0) continue;
+        choose(c, i);
+        for (int k = 0; k < c->choice[i].n_leaves; k++) c->needed[c->choice[i].leaf[k]] = true;
+    }
+}
+
+static void *grow(compiler *c, void *list, int n, size_t size)
+{
+    if (n & (n - 1)) return list; /* capacity is the next power of two */
+    void *grown = realloc(list, (size_t)(n ? 2 * n : 1) * size);
+    if (!grown) c->failed = true;
+    return grown ? grown : list;
+}
+
+static uint16_t new_value(compiler *c, gb_place place, int index)
+{
+    gb_tile_prog *p = c->prog;
+    p->value = grow(c, p->value, p->n_values, sizeof *p->value);
+    if (c->failed) return 0;
+    p->value[p->n_values] = (gb_value){place, index};
+    return (uint16_t)p->n_values++;
+}
+
+static void emit(compiler *c, gb_code *code, const gb_instr *instr)
+{
+    code->instr = grow(c, code->instr, code->n, sizeof *code->instr);
+    if (!c->failed) code->instr[code->n++] = *instr;
+}
+
+static gb_code *code_of(compiler *c, class k)
+{
+    gb_tile_prog *p = c->prog;
+    return k == UNIFORM ? &p->once_const : k == PERIODIC ? &p->once_period : &p->each;
+}
+
+static uint16_t result_value(compiler *c, class k)
+{
+    gb_tile_prog *p = c->prog;
+    if (k == UNIFORM) return new_value(c, GB_AT_CONST, p->n_consts++);
+    if (k == PERIODIC) return new_value(c, GB_AT_PERIOD, p->n_periods++);
+    return new_value(c, GB_AT_SLOT, -1);
+}
+
+static void emit_coord(compiler *c, int node)
+{
+    gb_tile_prog *p = c->prog;
+    p->coord = grow(c, p->coord, p->n_coord, sizeof *p->coord);
+    if (c->failed) return;
+    int64_t stride[GB_MAX_RANK] = {0};
+    stride[(int)c->expr->node[node].imm] = 1;
+    gb_walk_init(&p->coord[p->n_coord], &c->desc->space, GB_S_I32, stride);
+    gb_instr i = {.op = GB_TILE_COORD, .port = p->n_coord++, .value = {c->value[node]}};
+    emit(c, code_of(c, c->class[node]), &i);
+}
+
+static void emit_leaf(compiler *c, int node)
+{
+    const gb_enode *n = &c->expr->node[node];
+    class k = c->class[node];
+    int port = (int)n->imm;
+    if (n->prim == GB_P_INPUT && k == VARYING) {
+        gb_place place = c->desc->in[port].bind == GB_BIND_LANES ? GB_AT_LANES_IN
+                         : gb_walk_is_dense(&c->prog->in[port])  ? GB_AT_IN
+                                                                 : GB_AT_NONE;
+        if (place != GB_AT_NONE) {
+            c->value[node] = new_value(c, place, port);
+            return;
+        }
+    }
+    c->value[node] = result_value(c, k);
+    if (n->prim == GB_P_COORD) {
+        emit_coord(c, node);
+        return;
+    }
+    gb_instr i = {.op = n->prim == GB_P_INPUT ? GB_TILE_LOAD : GB_TILE_SET,
+                  .prim = n->prim, .port = port, .imm = n->imm, .value = {c->value[node]}};
+    emit(c, code_of(c, k), &i);
+}
+
+static uint16_t filled(compiler *c, int node)
+{
+    if (c->full[node] == NO_VALUE) {
+        c->full[node] = result_value(c, PERIODIC);
+        gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1, .fn = c->desc->loops->fill,
+                      .value = {c->full[node], c->value[node]}};
+        emit(c, &c->prog->once_period, &i);
+    }
+    return c->full[node];
+}
+
+/* Is the input of this port read after node, in the order in which instructions are emitted? */
+static bool read_later(const compiler *c, int node, int port)
+{
+    const gb_expr *e = c->expr;
+    for (int i = node + 1; i < e->n_nodes; i++) {
+        if (!c->needed[i]) continue;
+        for (int k = 0; k < c->choice[i].n_leaves; k++) {
+            const gb_enode *leaf = &e->node[c->choice[i].leaf[k]];
+            if (leaf->prim == GB_P_INPUT && (int)leaf->imm == port) return true;
+        }
+    }
+    for (int k = 0; k < e->n_out; k++)
+        if (e->node[e->out[k]].prim == GB_P_INPUT && (int)e->node[e->out[k]].imm == port)
+            return true;
+    return false;
+}
+
+static bool writes_in_place(const compiler *c, const gb_tile_port *out)
+{
+    return out->bind == GB_BIND_LANES || gb_walk_is_dense(&c->prog->out[out - c->desc->out]);
+}
+
+/* The output into which a node can be computed, without a copy; -1: none. */
+static int direct_output(const compiler *c, int node)
+{
+    const gb_tile_desc *d = c->desc;
+    for (int k = 0; k < c->expr->n_out && !d->results; k++) {
+        if (c->expr->out[k] != node || !writes_in_place(c, &d->out[k])) continue;
+        bool clash = false;
+        for (int j = 0; j < c->expr->n_in; j++)
+            clash = clash || (d->out[k].place > 0 && d->in[j].place == d->out[k].place &&
+                              read_later(c, node, j));
+        if (!clash) return k;
+    }
+    return -1;
+}
+
+static gb_place out_place(const compiler *c, int port)
+{
+    return c->desc->out[port].bind == GB_BIND_LANES ? GB_AT_LANES_OUT : GB_AT_OUT;
+}
+
+static void emit_node(compiler *c, int node)
+{
+    const choice *x = &c->choice[node];
+    class k = c->class[node];
+    gb_instr i = {.op = GB_TILE_LOOP, .fn = x->loop->fn, .n_args = x->n_leaves,
+                  .imm = c->expr->node[node].imm};
+    for (int a = 0; a < x->n_leaves; a++) {
+        int leaf = x->leaf[a];
+        if (c->value[leaf] == NO_VALUE) emit_leaf(c, leaf);
+        bool fill = k != UNIFORM && c->class[leaf] == UNIFORM && x->loop->mode[a] == 'v';
+        i.value[1 + a] = fill ? filled(c, leaf) : c->value[leaf];
+    }
+    int out = k == VARYING ? direct_output(c, node) : -1;
+    i.value[0] = out >= 0 ? new_value(c, out_place(c, out), out) : result_value(c, k);
+    c->value[node] = i.value[0];
+    emit(c, code_of(c, k), &i);
+}
+
+/* An input that is passed on, while another output overwrites it, is saved before any copy. */
+static void save_input(compiler *c, int k)
+{
+    const gb_tile_desc *d = c->desc;
+    int node = c->expr->out[k], port = (int)c->expr->node[node].imm;
+    if (c->expr->node[node].prim != GB_P_INPUT || d->results) return;
+    for (int m = 0; m < c->expr->n_out; m++) {
+        if (m == k || d->out[m].place <= 0 || d->out[m].place != d->in[port].place) continue;
+        c->value[node] = result_value(c, VARYING);
+        gb_instr i = {.op = GB_TILE_LOAD, .port = port, .value = {c->value[node]}};
+        emit(c, &c->prog->each, &i);
+        return;
+    }
+}
+
+static void emit_output(compiler *c, int k)
+{
+    int node = c->expr->out[k];
+    if (c->value[node] == NO_VALUE) emit_leaf(c, node);
+    if (c->failed) return;
+    uint16_t v = c->value[node];
+    bool one = c->class[node] == UNIFORM;
+    const gb_value *at = &c->prog->value[v];
+    if (c->desc->results) {
+        c->prog->result[k] = one ? filled(c, node) : v;
+    } else if (writes_in_place(c, &c->desc->out[k])) {
+        if (at->place == out_place(c, k) && at->index == k) return;
+        gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1,
+                      .fn = one ? c->desc->loops->fill : c->desc->loops->copy,
+                      .value = {new_value(c, out_place(c, k), k), v}};
+        emit(c, &c->prog->each, &i);
+    } else {
+        gb_instr i = {.op = GB_TILE_STORE, .n_args = 1, .port = k,
+                      .value = {v, one ? filled(c, node) : v}};
+        emit(c, &c->prog->each, &i);
+    }
+}
+
+/* Gives values that live at the same time different slots. */
+static void assign_slots(compiler *c)
+{
+    gb_tile_prog *p = c->prog;
+    int *last = calloc((size_t)p->n_values + 1, sizeof *last);
+    bool *used = calloc((size_t)p->each.n + 1, sizeof *used);
+    if (!last || !used) c->failed = true;
+    for (int i = 0; i < p->each.n && !c->failed; i++)
+        for (int a = 1; a <= p->each.instr[i].n_args; a++) last[p->each.instr[i].value[a]] = i;
+    for (int k = 0; k < p->n_out && !c->failed; k++) last[p->result[k]] = p->each.n;
+    for (int i = 0; i < p->each.n && !c->failed; i++) {
+        const gb_instr *instr = &p->each.instr[i];
+        for (int a = 1; a <= instr->n_args; a++) {
+            const gb_value *v = &p->value[instr->value[a]];
+            if (v->place == GB_AT_SLOT && last[instr->value[a]] == i) used[v->index] = false;
+        }
+        gb_value *v = &p->value[instr->value[0]];
+        if (v->place != GB_AT_SLOT || v->index >= 0) continue;
+        v->index = 0;
+        while (used[v->index]) v->index++;
+        used[v->index] = true;
+        if (v->index >= p->n_slots) p->n_slots = v->index + 1;
+    }
+    free(last);
+    free(used);
+}
+
+static void choose_tile(compiler *c)
+{
+    gb_tile_prog *p = c->prog;
+    int64_t unit = lcm(c->unit, 16), slots = p->n_slots ? p->n_slots : 1;
+    if (unit > GB_TILE_MAX) unit = c->unit; /* unaligned tiles rather than too big ones */
+    int64_t want = SLOT_BYTES / 4 / slots;
+    if (want > GB_TILE_MAX) want = GB_TILE_MAX;
+    p->tile = want > unit ? want / unit * unit : unit;
+}
+
+static gb_status finish(compiler *c, gb_error *err)
+{
+    gb_tile_prog *p = c->prog;
+    for (int i = 0; i < p->n_values && !c->failed; i++) {
+        gb_place at = p->value[i].place;
+        if (at == GB_AT_CONST || at == GB_AT_SLOT) continue;
+        p->moving = grow(c, p->moving, p->n_moving, sizeof *p->moving);
+        if (!c->failed) p->moving[p->n_moving++] = (uint16_t)i;
+    }
+    size_t bytes = ((size_t)p->n_periods * (size_t)p->tile + (size_t)p->n_consts) * 4;
+    if (!c->failed) p->constants = aligned_alloc(64, (bytes + 63) / 64 * 64 + 64);
+    if (c->failed || !p->constants)
+        return gb_fail(err, GB_OUT_OF_MEMORY, NULL, "close other programs",
+                       "no memory for the loops of a fused expression");
+    return GB_OK;
+}
+
+static gb_status compile(compiler *c, gb_error *err)
+{
+    accept_period(c, c->desc->multiple);
+    classify(c);
+    choose_all(c);
+    for (int i = 0; i < c->expr->n_nodes && !c->failed; i++)
+        if (c->needed[i] && c->choice[i].loop) emit_node(c, i);
+    for (int k = 0; k < c->expr->n_out && !c->failed; k++) save_input(c, k);
+    for (int k = 0; k < c->expr->n_out && !c->failed; k++) emit_output(c, k);
+    if (!c->failed) assign_slots(c);
+    if (!c->failed) choose_tile(c);
+    return finish(c, err);
+}
+
+gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_error *err)
+{
+    const gb_expr *e = desc->expr;
+    size_t n = (size_t)e->n_nodes;
+    gb_tile_prog *p = calloc(1, sizeof *p);
+    char *memory = calloc(n + 1, sizeof(choice) + sizeof(class) + sizeof(int) + 4 + sizeof(bool));
+    if (!p || !memory) {
+        free(p);
+        free(memory);
+        return gb_fail(err, GB_OUT_OF_MEMORY, NULL, "close other programs",
+                       "no memory to compile a fused expression of %zu nodes", n);
+    }
+    compiler c = {.desc = desc, .expr = e, .prog = p, .unit = 1};
+    c.choice = (choice *)memory;
+    c.class = (class *)(c.choice + n);
+    c.uses = (int *)(c.class + n);
+    c.value = (uint16_t *)(c.uses + n);
+    c.full = c.value + n;
+    c.needed = (bool *)(c.full + n);
+    memset(c.value, 0xff, 2 * n * sizeof *c.value);
+    p->count = desc->space.count;
+    p->any_origin = desc->any_origin;
+    p->n_out = desc->results ? e->n_out : 0;
+    for (int k = 0; k < e->n_in; k++)
+        gb_walk_init(&p->in[k], &desc->space, desc->in[k].storage, desc->in[k].stride);
+    for (int k = 0; k < e->n_out && !desc->results; k++)
+        gb_walk_init(&p->out[k], &desc->space, desc->out[k].storage, desc->out[k].stride);
+    gb_status s = compile(&c, err);
+    free(memory);
+    if (s) gb_tile_free(p);
+    else *prog = p;
+    return s;
+}
+
+static gb_tile_port port_of(const gb_operand *o)
+{
+    gb_tile_port p = {.bind = GB_BIND_OPERAND, .storage = o->storage};
+    memcpy(p.stride, o->stride, sizeof p.stride);
+    return p;
+}
+
+void gb_tile_bind_step(gb_tile_desc *d, const gb_step *step)
+{
+    for (int j = 0; j < step->n_in; j++) d->in[j] = port_of(&step->in[j]);
+    for (int k = 0; k < step->n_out; k++) {
+        const gb_operand *o = &step->out[k];
+        d->out[k] = port_of(o);
+        d->out[k].place = 1 + k;
+        for (int j = 0; j < step->n_in; j++)
+            if (step->in[j].buffer == o->buffer && step->in[j].offset == o->offset)
+                d->in[j].place = 1 + k;
+    }
+}
+
+void gb_tile_free(gb_tile_prog *p)
+{
+    if (!p) return;
+    free(p->coord);
+    free(p->value);
+    free(p->once_const.instr);
+    free(p->once_period.instr);
+    free(p->each.instr);
+    free(p->moving);
+    free(p->constants);
+    free(p);
+}

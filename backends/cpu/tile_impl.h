@@ -1,0 +1,66 @@
+/* What tile_compile.c and tile_run.c share. */
+#ifndef GB_BACKENDS_CPU_TILE_IMPL_H
+#define GB_BACKENDS_CPU_TILE_IMPL_H
+
+#include "backends/cpu/tile.h"
+
+/* Where a value lies: at a place that stays (constants, periodic tiles, slots), or moving with the
+ * tile (dense operands). */
+typedef enum gb_place {
+    GB_AT_NONE,
+    GB_AT_CONST,  /* one element, computed once a run */
+    GB_AT_PERIOD, /* a tile, computed once a run */
+    GB_AT_SLOT,
+    GB_AT_IN, /* index: port */
+    GB_AT_OUT,
+    GB_AT_LANES_IN,
+    GB_AT_LANES_OUT
+} gb_place;
+
+typedef struct gb_value {
+    gb_place place;
+    int index;
+} gb_value;
+
+typedef enum gb_tile_op {
+    GB_TILE_LOOP,  /* value[0] = fn(value[1], …) */
+    GB_TILE_LOAD,  /* value[0] = the port's elements */
+    GB_TILE_COORD, /* value[0] = coordinates; port counts in coord */
+    GB_TILE_STORE, /* the port's elements = value[1] */
+    GB_TILE_SET    /* value[0] = imm or a step scalar, by prim */
+} gb_tile_op;
+
+typedef struct gb_instr {
+    gb_tile_op op;
+    gb_prim prim;
+    int n_args, port;
+    uint16_t value[1 + GB_LOOP_LEAVES];
+    gb_loop_fn fn;
+    double imm;
+} gb_instr;
+
+typedef struct gb_code {
+    gb_instr *instr;
+    int n;
+} gb_code;
+
+#define GB_TILE_MAX_IN (sizeof((gb_tile_desc *)0)->in / sizeof(gb_tile_port))
+#define GB_TILE_MAX_OUT (sizeof((gb_tile_desc *)0)->out / sizeof(gb_tile_port))
+
+struct gb_tile_prog {
+    int64_t tile, count;
+    bool any_origin;
+    int n_out; /* results; 0: outputs go to ports */
+    gb_walk in[GB_TILE_MAX_IN], out[GB_TILE_MAX_OUT];
+    gb_walk *coord;
+    int n_coord;
+    gb_value *value;
+    int n_values, n_slots, n_consts, n_periods;
+    gb_code once_const, once_period, each;
+    uint16_t *moving; /* the values whose pointers change from tile to tile */
+    int n_moving;
+    uint16_t result[GB_TILE_MAX_OUT];
+    char *constants; /* periods, then single elements */
+};
+
+#endif

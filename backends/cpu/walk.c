@@ -1,0 +1,174 @@
+#include "backends/cpu/walk.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/base/half.h"
+
+void gb_space_sort(gb_space *space, const int64_t *dim, const int64_t *stride, int first, int last)
+{
+    int begin = space->rank;
+    for (int axis = first; axis < last; axis++) {
+        int at = space->rank++;
+        int64_t s = llabs(stride[axis]);
+        for (; at > begin && s; at--) {
+            int64_t before = llabs(stride[space->axis[at - 1]]);
+            if (before == 0 || before >= s) break;
+            space->axis[at] = space->axis[at - 1];
+            space->dim[at] = space->dim[at - 1];
+        }
+        space->axis[at] = axis;
+        space->dim[at] = dim[axis];
+    }
+}
+
+void gb_space_count(gb_space *space)
+{
+    space->count = 1;
+    for (int i = 0; i < space->rank; i++) space->count *= space->dim[i];
+}
+
+void gb_walk_init(gb_walk *w, const gb_space *space, gb_storage storage, const int64_t *stride)
+{
+    *w = (gb_walk){.storage = storage};
+    for (int i = 0; i < space->rank; i++) {
+        int64_t dim = space->dim[i], s = stride[space->axis[i]];
+        if (dim == 1) continue;
+        int last = w->rank - 1;
+        if (last >= 0 && w->stride[last] == s * dim) {
+            w->dim[last] *= dim;
+            w->stride[last] = s;
+        } else {
+            w->dim[w->rank] = dim;
+            w->stride[w->rank++] = s;
+        }
+    }
+}
+
+bool gb_walk_is_dense(const gb_walk *w)
+{
+    return w->rank == 1 && w->stride[0] == 1 && gb_storage_size(w->storage) == 4;
+}
+
+bool gb_walk_is_uniform(const gb_walk *w)
+{
+    return w->rank == 0 || (w->rank == 1 && w->stride[0] == 0);
+}
+
+int64_t gb_walk_period(const gb_walk *w)
+{
+    if (w->rank == 0 || w->stride[0] != 0) return 0;
+    int64_t period = 1;
+    for (int i = 1; i < w->rank; i++) period *= w->dim[i];
+    return period;
+}
+
+/* Where a range stands, and the run of the innermost dimension that comes next. */
+typedef struct {
+    int64_t at[GB_MAX_RANK], offset;
+} position;
+
+static void seek(const gb_walk *w, int64_t start, position *p)
+{
+    p->offset = 0;
+    for (int i = w->rank - 1; i >= 0; i--) {
+        p->at[i] = i ? start % w->dim[i] : start;
+        start /= w->dim[i];
+        p->offset += p->at[i] * w->stride[i];
+    }
+}
+
+/* Moves on by n, which stays within the innermost dimension or ends it. */
+static void advance(const gb_walk *w, int64_t n, position *p)
+{
+    int i = w->rank - 1;
+    p->at[i] += n;
+    p->offset += n * w->stride[i];
+    while (i > 0 && p->at[i] == w->dim[i]) {
+        p->offset -= w->dim[i] * w->stride[i];
+        p->at[i--] = 0;
+        p->at[i]++;
+        p->offset += w->stride[i];
+    }
+}
+
+static void load_run(const int32_t *restrict x, int64_t stride, int64_t n, int32_t *restrict out)
+{
+    if (stride == 1)
+        for (int64_t i = 0; i < n; i++) out[i] = x[i];
+    else if (stride == 0)
+        for (int64_t i = 0, v = x[0]; i < n; i++) out[i] = (int32_t)v;
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = x[i * stride];
+}
+
+static void store_run(const int32_t *restrict in, int64_t stride, int64_t n, int32_t *restrict x)
+{
+    if (stride == 1)
+        for (int64_t i = 0; i < n; i++) x[i] = in[i];
+    else
+        for (int64_t i = 0; i < n; i++) x[i * stride] = in[i];
+}
+
+static void load_half_run(gb_storage s, const uint16_t *restrict x, int64_t stride, int64_t n,
+                          float *restrict out)
+{
+    if (s == GB_S_F16)
+        for (int64_t i = 0; i < n; i++) out[i] = gb_f16_to_f32(x[i * stride]);
+    else
+        for (int64_t i = 0; i < n; i++) out[i] = gb_bf16_to_f32(x[i * stride]);
+}
+
+static void store_half_run(gb_storage s, const float *restrict in, int64_t stride, int64_t n,
+                           uint16_t *restrict x)
+{
+    if (s == GB_S_F16)
+        for (int64_t i = 0; i < n; i++) x[i * stride] = gb_f32_to_f16(in[i]);
+    else
+        for (int64_t i = 0; i < n; i++) x[i * stride] = gb_f32_to_bf16(in[i]);
+}
+
+/* Calls body with `run` elements from offset p.offset to position `done` of the range. */
+#define EACH_RUN(w, start, n, body)                                                                \
+    do {                                                                                           \
+        const gb_walk one = {.rank = 1, .dim = {1}, .storage = (w)->storage};                      \
+        const gb_walk *walk = (w)->rank ? (w) : &one;                                              \
+        const int64_t inner = walk->dim[walk->rank - 1], stride = walk->stride[walk->rank - 1];    \
+        position p;                                                                                \
+        seek(walk, start, &p);                                                                     \
+        for (int64_t done = 0, run; done < (n); done += run) {                                     \
+            run = inner - p.at[walk->rank - 1];                                                    \
+            if (run > (n) - done) run = (n) - done;                                                \
+            body;                                                                                  \
+            advance(walk, run, &p);                                                                \
+        }                                                                                          \
+    } while (0)
+
+void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
+{
+    if (gb_storage_size(w->storage) == 4)
+        EACH_RUN(w, start, n,
+                 load_run((const int32_t *)base + p.offset, stride, run, (int32_t *)out + done));
+    else
+        EACH_RUN(w, start, n,
+                 load_half_run(w->storage, (const uint16_t *)base + p.offset, stride, run,
+                               (float *)out + done));
+}
+
+void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const void *in)
+{
+    if (gb_storage_size(w->storage) == 4)
+        EACH_RUN(w, start, n,
+                 store_run((const int32_t *)in + done, stride, run, (int32_t *)base + p.offset));
+    else
+        EACH_RUN(w, start, n,
+                 store_half_run(w->storage, (const float *)in + done, stride, run,
+                                (uint16_t *)base + p.offset));
+}
+
+void gb_walk_offsets(const gb_walk *w, int64_t start, int64_t n, int32_t *out)
+{
+    EACH_RUN(w, start, n, {
+        for (int64_t i = 0; i < run; i++) out[done + i] = (int32_t)(p.offset + i * stride);
+    });
+}
