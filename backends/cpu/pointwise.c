@@ -45,8 +45,8 @@ gb_status gb_cpu_make_pointwise(gb_backend_device *dev, const gb_step *step, gb_
                                 gb_error *err)
 {
     gb_tile_desc d = {.loops = dev->loops, .expr = step->expr};
-    gb_space_sort(&d.space, step->dim, step->out[0].stride, 0, step->rank);
-    gb_space_count(&d.space);
+    gb_cpu_space_sort(&d.space, step->dim, step->out[0].stride, 0, step->rank);
+    gb_cpu_space_count(&d.space);
     gb_tile_bind_step(&d, step);
     pointwise *p = calloc(1, sizeof *p);
     if (!p)

@@ -30,7 +30,7 @@ typedef struct gb_tile_port {
 typedef struct gb_tile_desc {
     const gb_loops *loops;
     const gb_expr *expr;
-    gb_space space;
+    gb_cpu_space space;
     gb_tile_port in[GB_MAX_STEP_IN + GB_MAX_STEP_OUT * 3], out[GB_MAX_STEP_OUT * 2];
     bool results;     /* leave the outputs in tiles for `after`: out is not used */
     bool any_origin;  /* ranges start anywhere and lanes count from there */

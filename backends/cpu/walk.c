@@ -5,10 +5,16 @@
 
 #include "core/base/half.h"
 
-void gb_space_sort(gb_space *space, const int64_t *dim, const int64_t *stride, int first, int last)
+void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first, int last)
 {
+    for (int axis = first; axis < last; axis++) { /* axes of size 1 are in nobody's way */
+        if (dim[axis] != 1) continue;
+        space->axis[space->rank] = axis;
+        space->dim[space->rank++] = 1;
+    }
     int begin = space->rank;
     for (int axis = first; axis < last; axis++) {
+        if (dim[axis] == 1) continue;
         int at = space->rank++;
         int64_t s = llabs(stride[axis]);
         for (; at > begin && s; at--) {
@@ -22,13 +28,13 @@ void gb_space_sort(gb_space *space, const int64_t *dim, const int64_t *stride, i
     }
 }
 
-void gb_space_count(gb_space *space)
+void gb_cpu_space_count(gb_cpu_space *space)
 {
     space->count = 1;
     for (int i = 0; i < space->rank; i++) space->count *= space->dim[i];
 }
 
-void gb_walk_init(gb_walk *w, const gb_space *space, gb_storage storage, const int64_t *stride)
+void gb_walk_init(gb_walk *w, const gb_cpu_space *space, gb_storage storage, const int64_t *stride)
 {
     *w = (gb_walk){.storage = storage};
     for (int i = 0; i < space->rank; i++) {
@@ -76,6 +82,13 @@ static void seek(const gb_walk *w, int64_t start, position *p)
         start /= w->dim[i];
         p->offset += p->at[i] * w->stride[i];
     }
+}
+
+int64_t gb_walk_offset(const gb_walk *w, int64_t i)
+{
+    position p;
+    seek(w, i, &p);
+    return p.offset;
 }
 
 /* Moves on by n, which stays within the innermost dimension or ends it. */

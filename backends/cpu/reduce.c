@@ -1,0 +1,296 @@
+#include "backends/cpu/reduce.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- partial results --- */
+
+gb_partial gb_partial_empty(const gb_reduce *r, int red)
+{
+    bool i = r->integer[red];
+    switch (r->red[red]) {
+    case GB_PROD: return (gb_partial){.v = 1};
+    case GB_MAX: return (gb_partial){.v = i ? (double)INT32_MIN : -INFINITY};
+    case GB_MIN: return (gb_partial){.v = i ? (double)INT32_MAX : INFINITY};
+    default: return (gb_partial){0};
+    }
+}
+
+/* Chan, Golub, LeVeque: means and squares of two sets make those of their union. */
+static void add_moments(gb_partial *to, const gb_partial *x)
+{
+    if (x->n == 0) return;
+    double n = to->n + x->n, d = x->v - to->v, share = x->n / n;
+    if (to->n == 0) {
+        *to = *x;
+        return;
+    }
+    to->m2 += x->m2 + d * d * to->n * share;
+    to->v += d * share;
+    to->n = n;
+}
+
+static int32_t wrap(double v)
+{
+    return (int32_t)(uint32_t)(int64_t)v;
+}
+
+void gb_partial_add(const gb_reduce *r, int red, gb_partial *to, const gb_partial *x)
+{
+    double a = to->v, b = x->v;
+    switch (r->red[red]) {
+    case GB_SUM: to->v = r->integer[red] ? wrap(a + b) : a + b; break;
+    case GB_PROD:
+        to->v = r->integer[red] ? (int32_t)((uint32_t)wrap(a) * (uint32_t)wrap(b)) : a * b;
+        break;
+    case GB_MAX: to->v = a > b || isnan(a) ? a : b; break;
+    case GB_MIN: to->v = a < b || isnan(a) ? a : b; break;
+    case GB_MOMENTS: add_moments(to, x); return;
+    }
+    to->n += x->n;
+}
+
+static void put(gb_storage s, void *space, int64_t i, double v)
+{
+    if (s == GB_S_I32) ((int32_t *)space)[i] = wrap(v);
+    else ((float *)space)[i] = (float)v;
+}
+
+void gb_reduce_store(const gb_reduce_run *run, int64_t first, int64_t n, const gb_partial *p,
+                     void *space)
+{
+    const gb_reduce *r = run->r;
+    for (int red = 0, k = 0; red < r->n_red; red++, k++) {
+        bool moments = r->red[red] == GB_MOMENTS;
+        for (int64_t i = 0; i < n; i++) {
+            const gb_partial *x = &p[i * r->n_red + red];
+            double v = moments ? (x->n ? x->v : NAN) : x->v * r->scale[red];
+            put(r->out_storage[k], space, i, v);
+        }
+        gb_walk_store(&r->out[k], run->out[k], first, n, space);
+        if (!moments) continue;
+        for (int64_t i = 0; i < n; i++) {
+            const gb_partial *x = &p[i * r->n_red + red];
+            put(r->out_storage[k + 1], space, i, x->m2 / x->n);
+        }
+        k++;
+        gb_walk_store(&r->out[k], run->out[k], first, n, space);
+    }
+}
+
+/* --- shape --- */
+
+static const gb_operand *widest_input(const gb_step *s)
+{
+    const gb_operand *best = NULL;
+    double most = 0;
+    for (int k = 0; k < s->n_in; k++) {
+        double n = 1;
+        for (int i = 0; i < s->rank; i++) n *= s->in[k].stride[i] ? (double)s->dim[i] + 1 : 1;
+        if (n > most) {
+            most = n;
+            best = &s->in[k];
+        }
+    }
+    return best;
+}
+
+/* How many of the sorted axes, from the last, are kept ones; 0: the last is a reduced one. */
+static int inner_kept(const gb_step *s, const gb_cpu_space *sorted)
+{
+    int n = 0;
+    for (int i = sorted->rank - 1; i >= 0; i--) {
+        if (sorted->dim[i] == 1) continue;
+        if (sorted->axis[i] >= s->n_kept) break;
+        n = sorted->rank - i;
+    }
+    return n;
+}
+
+static void append(gb_cpu_space *to, const gb_cpu_space *from, int i)
+{
+    to->axis[to->rank] = from->axis[i];
+    to->dim[to->rank++] = from->dim[i];
+}
+
+/* Orders the loops, and fills the shape; kept: the kept axes alone, in the same order. */
+static void order(const gb_step *s, gb_reduce *r, gb_cpu_space *space, gb_cpu_space *kept)
+{
+    static const int64_t none[GB_MAX_RANK];
+    const gb_operand *by = widest_input(s);
+    gb_cpu_space sorted = {0};
+    gb_cpu_space_sort(&sorted, s->dim, by ? by->stride : none, 0, s->rank);
+    r->length = r->inner = r->outer = 1;
+    for (int i = s->n_kept; i < s->rank; i++) r->length *= s->dim[i];
+    int split = sorted.rank - (r->length ? inner_kept(s, &sorted) : 0);
+    *space = *kept = (gb_cpu_space){0};
+    for (int i = 0; i < split; i++) {
+        if (sorted.axis[i] >= s->n_kept) continue;
+        append(space, &sorted, i);
+        append(kept, &sorted, i);
+        r->outer *= sorted.dim[i];
+    }
+    for (int i = 0; i < sorted.rank; i++)
+        if (sorted.axis[i] >= s->n_kept) append(space, &sorted, i);
+    for (int i = split; i < sorted.rank; i++) {
+        if (sorted.axis[i] >= s->n_kept) continue; /* of size 1 */
+        append(space, &sorted, i);
+        append(kept, &sorted, i);
+        r->inner *= sorted.dim[i];
+    }
+    gb_cpu_space_count(space);
+    gb_cpu_space_count(kept);
+}
+
+static bool by_columns(const gb_reduce *r)
+{
+    return r->inner > 1;
+}
+
+/* Cuts the work into tasks; tile is the program's. */
+static void partition(gb_reduce *r, int64_t tile)
+{
+    int64_t width = r->inner, unit = 1;
+    if (by_columns(r)) {
+        if (width > GB_TILE_MAX) width = tile;
+        else unit = tile / width; /* rows in a tile */
+    }
+    r->block = width;
+    r->blocks = (r->inner + width - 1) / width;
+    int64_t rows = GB_REDUCE_TASK / width;
+    rows = (rows + unit - 1) / unit * unit;
+    if (rows < 1) rows = 1;
+    r->splits = r->length > 2 * rows ? (r->length + rows - 1) / rows : 1;
+    r->split_length = r->splits > 1 ? rows : r->length;
+    r->group = 1;
+    if (r->splits == 1 && r->blocks == 1) {
+        r->group = GB_REDUCE_TASK / ((r->length + 1) * width);
+        if (r->group > 4096 / width) r->group = 4096 / width;
+        if (r->group < 1) r->group = 1;
+    }
+}
+
+static int64_t tasks_of(const gb_reduce *r)
+{
+    return (r->outer + r->group - 1) / r->group * r->splits * r->blocks;
+}
+
+/* --- running --- */
+
+/* Combines the splits of a stretch of kept places. */
+#define COMBINE 256
+static void combine_task(void *ctx, int64_t task, int worker)
+{
+    const gb_reduce_run *run = ctx;
+    const gb_reduce *r = run->r;
+    gb_partial sum[COMBINE];
+    double space[COMBINE];
+    int64_t step = COMBINE / r->n_red, kept = r->outer * r->inner, first = task * step;
+    int64_t n = first + step < kept ? step : kept - first;
+    for (int64_t i = 0; i < n; i++)
+        for (int red = 0; red < r->n_red; red++) {
+            gb_partial *to = &sum[i * r->n_red + red];
+            *to = gb_partial_empty(r, red);
+            for (int64_t s = 0; s < r->splits; s++)
+                gb_partial_add(r, red, to,
+                               &r->partial[((first + i) * r->splits + s) * r->n_red + red]);
+        }
+    gb_reduce_store(run, first, n, sum, space);
+}
+
+static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
+{
+    const gb_reduce *r = s->state;
+    gb_reduce_run x = {.r = r, .workers = workers, .out = s->at.out};
+    for (int k = 0; k < s->step->n_in; k++) x.env.in[k] = s->at.in[k];
+    if (r->outer * r->inner == 0) return;
+    gb_tile_prepare(r->prog, &x.env, s->at.scalars, gb_worker_scratch(workers, 0));
+    gb_pool_run(workers->pool, tasks_of(r),
+                by_columns(r) ? gb_reduce_columns_task : gb_reduce_rows_task, &x);
+    int64_t step = COMBINE / r->n_red;
+    if (r->splits > 1)
+        gb_pool_run(workers->pool, (r->outer * r->inner + step - 1) / step, combine_task, &x);
+}
+
+static void free_state(void *state)
+{
+    gb_reduce *r = state;
+    gb_tile_free(r->prog);
+    free(r->partial);
+    free(r);
+}
+
+/* --- making --- */
+
+static gb_status compile(gb_reduce *r, const gb_step *step, const gb_cpu_space *space, gb_error *err)
+{
+    gb_tile_desc d = {.loops = r->loops, .expr = step->expr, .space = *space, .results = true};
+    gb_expr lanes;
+    gb_enode *nodes = NULL;
+    for (int k = 0; k < step->n_in; k++) {
+        d.in[k].storage = step->in[k].storage;
+        memcpy(d.in[k].stride, step->in[k].stride, sizeof d.in[k].stride);
+    }
+    if (by_columns(r)) {
+        gb_status s = gb_reduce_lanes_expr(r, step, &lanes, &nodes, &d, err);
+        if (s) return s;
+        d.results = false;
+        if (r->inner > GB_TILE_MAX) d.any_origin = true;
+        else d.multiple = r->inner;
+    }
+    gb_status s = gb_tile_compile(&d, &r->prog, err);
+    free(nodes);
+    return s;
+}
+
+static gb_status allocate_partials(gb_reduce *r, gb_error *err)
+{
+    if (r->splits == 1) return GB_OK;
+    size_t n = (size_t)(r->outer * r->inner * r->splits) * (size_t)r->n_red;
+    r->partial = malloc(n * sizeof *r->partial);
+    if (r->partial) return GB_OK;
+    return gb_fail(err, GB_OUT_OF_MEMORY, "reduction", "use a smaller batch",
+                   "no memory for %zu partial results", n);
+}
+
+static void describe(gb_reduce *r, const gb_step *step, const gb_cpu_space *kept)
+{
+    r->n_red = step->n_red;
+    r->n_in = step->n_in;
+    r->n_out = step->n_out;
+    for (int k = 0; k < step->n_red; k++) {
+        r->red[k] = step->red[k];
+        r->scale[k] = step->scale[k];
+        r->integer[k] = step->expr->node[step->expr->out[k]].type == 'i';
+    }
+    for (int k = 0; k < step->n_out; k++) {
+        r->out_storage[k] = step->out[k].storage;
+        gb_walk_init(&r->out[k], kept, step->out[k].storage, step->out[k].stride);
+    }
+}
+
+gb_status gb_cpu_make_reduce(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                             gb_error *err)
+{
+    gb_reduce *r = calloc(1, sizeof *r);
+    if (!r)
+        return gb_fail(err, GB_OUT_OF_MEMORY, step->path, "close other programs",
+                       "no memory to prepare a step");
+    gb_cpu_space space, kept;
+    r->loops = dev->loops;
+    order(step, r, &space, &kept);
+    describe(r, step, &kept);
+    gb_status s = compile(r, step, &space, err);
+    if (!s) {
+        partition(r, gb_tile_size(r->prog));
+        s = allocate_partials(r, err);
+    }
+    if (s) {
+        free_state(r);
+        return s;
+    }
+    *out = (gb_cpu_step){.run = run, .free = free_state, .state = r, .step = step};
+    out->worker_bytes = by_columns(r) ? gb_reduce_columns_scratch(r) : gb_reduce_rows_scratch(r);
+    return GB_OK;
+}

@@ -1,0 +1,61 @@
+/* Reductions: what their two ways of running share.
+ *
+ * Rows: the reduced axes are innermost, [kept][reduced]; each row ends in one number. Columns: some
+ * kept axes are innermost, [kept 1][reduced][kept 2]; whole tiles are accumulated lane by lane.
+ * Work is cut by shape alone and partial results are combined in a fixed order, in f64. */
+#ifndef GB_BACKENDS_CPU_REDUCE_H
+#define GB_BACKENDS_CPU_REDUCE_H
+
+#include "backends/cpu/cpu.h"
+#include "backends/cpu/tile.h"
+
+#define GB_REDUCE_TASK 65536 /* elements */
+
+/* A partial result: of n values, their sum, product, extreme or mean; m2 = the sum of squared
+ * distances to the mean. Integers fit into a double. */
+typedef struct gb_partial {
+    double n, v, m2;
+} gb_partial;
+
+typedef struct gb_reduce {
+    const gb_loops *loops;
+    gb_tile_prog *prog;
+    int n_red, n_in, n_out;
+    gb_combine red[GB_MAX_STEP_OUT];
+    bool integer[GB_MAX_STEP_OUT];
+    double scale[GB_MAX_STEP_OUT];
+    gb_walk out[GB_MAX_STEP_OUT]; /* over the kept axes in the order of the loops */
+    gb_storage out_storage[GB_MAX_STEP_OUT];
+    int64_t outer, length, inner; /* kept 1, reduced, kept 2 (1: rows) */
+    int64_t splits, split_length; /* of the reduced axes */
+    int64_t block, blocks;        /* of kept 2 */
+    int64_t group;                /* of kept 1, in one task */
+    gb_partial *partial;          /* [kept][splits][n_red], where there are splits */
+    /* columns: lanes of accumulators, and what flush adds them to */
+    int n_lanes, lane_red[3 * GB_MAX_STEP_OUT];
+    bool lane_is_shift[3 * GB_MAX_STEP_OUT];
+} gb_reduce;
+
+typedef struct gb_reduce_run {
+    const gb_reduce *r;
+    const gb_cpu_workers *workers;
+    gb_tile_env env;
+    void *const *out;
+} gb_reduce_run;
+
+void gb_reduce_rows_task(void *ctx, int64_t task, int worker);
+void gb_reduce_columns_task(void *ctx, int64_t task, int worker);
+size_t gb_reduce_rows_scratch(const gb_reduce *r);
+size_t gb_reduce_columns_scratch(const gb_reduce *r);
+
+gb_partial gb_partial_empty(const gb_reduce *r, int red);
+void gb_partial_add(const gb_reduce *r, int red, gb_partial *to, const gb_partial *x);
+/* Writes results of `n` kept places from `first` on; p[i * n_red + red]. space: n numbers. */
+void gb_reduce_store(const gb_reduce_run *run, int64_t first, int64_t n, const gb_partial *p,
+                     void *space);
+
+/* The step's expression, ended by accumulation into lanes. Frees nothing of step. */
+gb_status gb_reduce_lanes_expr(gb_reduce *r, const gb_step *step, gb_expr *expr, gb_enode **nodes,
+                               gb_tile_desc *d, gb_error *err);
+
+#endif
