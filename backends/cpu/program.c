@@ -19,6 +19,12 @@ static const gb_cpu_make makers[GB_STEP_KINDS] = {
     [GB_STEP_CONV] = gb_cpu_make_contraction,
     [GB_STEP_CONV_INPUT] = gb_cpu_make_contraction,
     [GB_STEP_CONV_FILTER] = gb_cpu_make_contraction,
+    [GB_STEP_MAXPOOL] = gb_cpu_make_pool,
+    [GB_STEP_MAXPOOL_GRAD] = gb_cpu_make_pool,
+    [GB_STEP_AVGPOOL] = gb_cpu_make_pool,
+    [GB_STEP_AVGPOOL_GRAD] = gb_cpu_make_pool,
+    [GB_STEP_GATHER] = gb_cpu_make_gather,
+    [GB_STEP_GATHER_GRAD] = gb_cpu_make_gather,
 };
 
 static bool needs_f32(gb_step_kind kind)
@@ -38,11 +44,7 @@ static const gb_operand *half_operand(const gb_step *s)
 void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
 {
     *answer = (gb_answer){.ok = true, .variant = "loops"};
-    if (!makers[step->kind]) {
-        answer->ok = false;
-        snprintf(answer->reason, sizeof answer->reason, "the CPU has no loops for %s",
-                 gb_step_kind_name(step->kind));
-    } else if (needs_f32(step->kind) && half_operand(step)) {
+    if (needs_f32(step->kind) && half_operand(step)) {
         answer->ok = false;
         snprintf(answer->reason, sizeof answer->reason,
                  "%s on the CPU takes 32-bit elements only", gb_step_kind_name(step->kind));

@@ -107,6 +107,18 @@ static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y,
     }
 }
 
+static void average_pool(const gb_window_rows *w, int64_t c, float divisor, float *restrict y)
+{
+    double sum[LANES];
+    for (int64_t first = 0; first < c; first += LANES) {
+        int64_t n = c - first < LANES ? c - first : LANES;
+        for (int64_t i = 0; i < n; i++) sum[i] = 0;
+        for (int t = 0; t < w->taps; t++)
+            for (int64_t i = 0; i < n; i++) sum[i] += w->tap[t][first + i];
+        for (int64_t i = 0; i < n; i++) y[first + i] = (float)(sum[i] / divisor);
+    }
+}
+
 static void max_pool_grad(const float *restrict dy, const int32_t *restrict index,
                           int32_t position, int64_t c, float *restrict dx)
 {
@@ -162,6 +174,7 @@ const gb_loops JOIN(gb_loops_, GB_ISA_NAME) = {
     .max = max,
     .min = min,
     .max_pool = max_pool,
+    .average_pool = average_pool,
     .max_pool_grad = max_pool_grad,
     .multiply_adds = multiply_adds,
     .triad = triad,

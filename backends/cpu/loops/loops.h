@@ -38,6 +38,7 @@ typedef struct gb_loops {
     float (*max)(const float *x, int64_t n); /* n > 0; a NaN wins, like gb_fmax */
     float (*min)(const float *x, int64_t n);
     void (*max_pool)(const gb_window_rows *w, int64_t c, float *y, int32_t *index);
+    void (*average_pool)(const gb_window_rows *w, int64_t c, float divisor, float *y);
     /* dx += dy where index == position */
     void (*max_pool_grad)(const float *dy, const int32_t *index, int32_t position, int64_t c,
                           float *dx);
