@@ -178,7 +178,7 @@ gb_status gb_cpu_make_pool(gb_backend_device *dev, const gb_step *step, gb_cpu_s
                        "no memory to prepare a pool");
     }
     const gb_operand *o = &step->out[0];
-    p->lines = o->dim[1] * o->dim[3] ? o->dim[0] * o->dim[2] : 0;
+    p->lines = o->dim[1] > 0 && o->dim[3] > 0 ? o->dim[0] * o->dim[2] : 0;
     p->lines_a_task = 1 + TASK_ELEMENTS / (p->image.dim[1] * p->image.dim[3] + 1);
     size_t taps = (size_t)(p->window.kernel[0] * p->window.kernel[1]);
     *out = (gb_cpu_step){.run = run, .free = free_state, .state = p, .step = step,

@@ -2,7 +2,7 @@
 #ifndef GB_BACKENDS_CPU_WALK_H
 #define GB_BACKENDS_CPU_WALK_H
 
-#include "core/passes/plan.h"
+#include "core/ir/plan.h"
 
 /* An iteration space in the order in which loops run: outermost first. */
 typedef struct gb_cpu_space {
