@@ -281,7 +281,7 @@ void gb_pointwise_n(gb_graph *g, gb_xb *b, const gb_x *y, int n_out, const gb_va
     gb_node *n = gb_graph_append(g, gb_op_find("Pointwise"), used, n_in, NULL, 0, n_out, &c);
     for (int k = 0; k < n_out; k++) {
         out[k] = n ? n->out[k] : GB_NONE;
-        if (n) gb_set_output(g, n, k, dtype[k], space);
+        if (n) gb_set_output(g, n, k, dtype[k], &c.space);
     }
 }
 
@@ -334,6 +334,7 @@ gb_value gb_expand_to(gb_graph *g, gb_value v, const gb_shape *to)
 gb_value gb_sum_to(gb_graph *g, gb_value v, const gb_shape *to)
 {
     if (gb_graph_failed(g) || gb_shape_equal(gb_shape_ptr(g, v), to)) return v;
+    const gb_shape shape = *to; /* which may lie among the values, that move as they grow */
     gb_compute c = {.space = *gb_shape_ptr(g, v), .red = {GB_SUM}, .scale = {1}};
     int lead = c.space.rank - to->rank;
     for (int i = 0; i < c.space.rank; i++)
@@ -342,5 +343,5 @@ gb_value gb_sum_to(gb_graph *g, gb_value v, const gb_shape *to)
     gb_x x = gb_x_operand(&b, g, &v, 0);
     gb_value out;
     gb_reduce_n(g, &b, &x, 1, &v, 1, &c, &out);
-    return gb_reshape_to(g, out, to);
+    return gb_reshape_to(g, out, &shape);
 }

@@ -14,7 +14,7 @@ static const int channels_last[4] = {0, 2, 3, 1};
 static void space(gb_case *c, int rank, const int64_t *dim)
 {
     c->step.rank = rank;
-    memcpy(c->step.dim, dim, (size_t)rank * sizeof *dim);
+    for (int i = 0; i < rank; i++) c->step.dim[i] = dim[i];
 }
 
 static gb_fill fill_for(gb_prim p, int k)

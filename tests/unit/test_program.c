@@ -172,6 +172,7 @@ static void wrong_arguments_are_named(void **state)
     gb_error err;
     gb_program *p = compile(f, mlp(true)), *none;
     gb_tensor wrong = tensor(GB_F32, gb_shape_of(2, 8, 4)), integers = tensor(GB_I32, gb_shape_of(2, 8, 5));
+    gb_tensor out;
     assert_int_equal(gb_program_run(p, &err), GB_INVALID);
     assert_string_equal(err.input, "x");
     assert_int_equal(gb_program_set_input(p, "x", &wrong, &err), GB_INVALID);
@@ -181,9 +182,9 @@ static void wrong_arguments_are_named(void **state)
     assert_non_null(strstr(err.message, "i32"));
     assert_int_equal(gb_program_set_input(p, "z", &wrong, &err), GB_NOT_FOUND);
     assert_non_null(strstr(err.hint, "x, y"));
-    assert_int_equal(gb_program_output(p, "z", &integers, &err), GB_NOT_FOUND);
+    assert_int_equal(gb_program_output(p, "z", &out, &err), GB_NOT_FOUND);
     assert_int_equal(gb_program_set_scalar(p, "unknown", 1, &err), GB_OK);
-    assert_int_equal(gb_store_get(f->store, "z", &wrong, &err), GB_NOT_FOUND);
+    assert_int_equal(gb_store_get(f->store, "z", &out, &err), GB_NOT_FOUND);
     assert_int_equal(gb_program_create(f->store, NULL, NULL, &none, &err), GB_INVALID);
     gb_program_options tight = {.memory_limit = 1000};
     gb_graph *g = mlp(false);
@@ -191,6 +192,8 @@ static void wrong_arguments_are_named(void **state)
     assert_null(none);
     gb_graph_destroy(&g);
     gb_program_destroy(&p);
+    gb_tensor_free(&wrong);
+    gb_tensor_free(&integers);
 }
 
 /* Image and integer inputs come back as they went, whatever their order in memory. */
