@@ -109,48 +109,36 @@ typedef struct {
     float *v, *products;
 } unit;
 
-WINOGRAD void transform_input(const job *j, const unit *u, int m, int64_t image, int64_t ty,
-                              int64_t tx, int64_t tile)
+WINOGRAD void store_outputs(const winograd *p, const vec *y, int a, float *to, int64_t rows,
+                            int64_t cols)
 {
-    const winograd *p = j->p;
-    const int a = m + 2;
-    const float *from[WINOGRAD_POSITIONS], *src = j->args->a + (u->image0 + image) * p->h * p->w * p->c;
-    for (int i = 0; i < a; i++)
-        for (int k = 0; k < a; k++) {
-            int64_t y = (u->row0 + ty) * m + i - p->pad_y, x = tx * m + k - p->pad_x;
-            bool inside = y >= 0 && y < p->h && x >= 0 && x < p->w;
-            from[i * a + k] = inside ? src + (y * p->w + x) * p->c : j->zeros;
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int64_t k = 0; k < cols; k++) {
+            float *c = to + (i * p->ow + k) * p->o;
+            store(c, p->accumulate ? load(c) + y[i * a + k] : y[i * a + k]);
         }
-    float *to = u->v + tile * p->ldv;
-    for (int64_t c = 0; c < p->c; c += LANES) {
-        vec d[WINOGRAD_POSITIONS];
-#pragma GCC unroll 36
-        for (int i = 0; i < a * a; i++) d[i] = load(from[i] + c);
-        winograd_2d(winograd_input_1d, m, m + 2, m + 2, d);
-#pragma GCC unroll 36
-        for (int i = 0; i < a * a; i++) store(to + i * p->stride_v + c, d[i]);
-    }
 }
 
-WINOGRAD void transform_output(const job *j, const unit *u, int m, int64_t image, int64_t ty,
-                               int64_t tx, int64_t tile)
+/* The tile at (y0, x0) of the output. */
+WINOGRAD void transform_output(const winograd *p, int m, const float *from, float *image,
+                               int64_t y0, int64_t x0)
 {
-    const winograd *p = j->p;
     const int a = m + 2;
-    int64_t y0 = (u->row0 + ty) * m, x0 = tx * m;
     int64_t rows = min_of(m, p->oh - y0), cols = min_of(m, p->ow - x0);
-    float *to = j->args->c + (((u->image0 + image) * p->oh + y0) * p->ow + x0) * p->o;
-    const float *from = u->products + tile * p->ldm;
+    float *to = image + (y0 * p->ow + x0) * p->o;
     for (int64_t o = 0; o < p->o; o += LANES) {
         vec y[WINOGRAD_POSITIONS];
+        const float *position = from + o;
 #pragma GCC unroll 36
-        for (int i = 0; i < a * a; i++) y[i] = load(from + i * p->stride_m + o);
+        for (int i = 0; i < a * a; i++, position += p->stride_m) {
+            if (i % 4 == 0) position = opaque(position);
+            y[i] = load(position);
+        }
         winograd_2d(winograd_output_1d, m, m + 2, m, y);
-        for (int i = 0; i < rows; i++)
-            for (int k = 0; k < cols; k++) {
-                float *c = to + (i * p->ow + k) * p->o + o;
-                store(c, p->accumulate ? load(c) + y[i * a + k] : y[i * a + k]);
-            }
+        if (rows == m && cols == m) store_outputs(p, y, a, to + o, m, m);
+        else store_outputs(p, y, a, to + o, rows, cols);
     }
 }
 
@@ -199,15 +187,20 @@ WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
     if (u.rows <= 0) return;
     u.v = j->workers + worker * p->worker_floats;
     u.products = u.v + p->positions * p->stride_v;
+    winograd_image source = {j->args->a + u.image0 * p->h * p->w * p->c, j->zeros, p->h, p->w, p->c};
     int64_t tile = 0;
-    for (int64_t i = 0; i < u.images; i++)
-        for (int64_t y = 0; y < u.rows; y++)
-            for (int64_t x = 0; x < p->tiles_w; x++) transform_input(j, &u, m, i, y, x, tile++);
+    for (int64_t i = 0; i < u.images; i++, source.pixels += p->h * p->w * p->c)
+        for (int64_t y = u.row0; y < u.row0 + u.rows; y++)
+            for (int64_t x = 0; x < p->tiles_w; x++, tile++)
+                winograd_square_at(winograd_input_1d, m, m + 2, &source, y * m - p->pad_y,
+                                   x * m - p->pad_x, u.v + tile * p->ldv, p->stride_v);
     for (int i = 0; i < p->positions; i++) multiply(j, &u, tile, i);
+    float *to = j->args->c + u.image0 * p->oh * p->ow * p->o;
     tile = 0;
-    for (int64_t i = 0; i < u.images; i++)
-        for (int64_t y = 0; y < u.rows; y++)
-            for (int64_t x = 0; x < p->tiles_w; x++) transform_output(j, &u, m, i, y, x, tile++);
+    for (int64_t i = 0; i < u.images; i++, to += p->oh * p->ow * p->o)
+        for (int64_t y = u.row0; y < u.row0 + u.rows; y++)
+            for (int64_t x = 0; x < p->tiles_w; x++, tile++)
+                transform_output(p, m, u.products + tile * p->ldm, to, y * m, x * m);
     finish(j, &u);
 }
 

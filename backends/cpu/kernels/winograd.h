@@ -8,6 +8,8 @@
 #include "backends/cpu/kernels/impl.h"
 #include "backends/cpu/kernels/level.h"
 
+enum { WINOGRAD_POSITIONS = 36, WINOGRAD_PAD = 16 /* floats, against aliasing of cache sets */ };
+
 #define WINOGRAD static inline __attribute__((always_inline))
 
 /* d[0], d[s], ... in place. */
@@ -115,7 +117,74 @@ WINOGRAD void winograd_2d(winograd_1d one, int m, int in, int out, vec *v)
     for (int j = 0; j < out; j++) one(m, v + j, m + 2);
 }
 
-enum { WINOGRAD_POSITIONS = 36, WINOGRAD_PAD = 16 /* floats, against aliasing of cache sets */ };
+/* Compilers would compute the address of each of up to 36 loads and stores outside the loop over
+ * channels, and spill them all. */
+static inline const float *opaque(const float *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+WINOGRAD void winograd_scatter(int positions, const vec *v, float *to, int64_t stride)
+{
+#pragma GCC unroll 36
+    for (int i = 0; i < positions; i++, to += stride) {
+        if (i % 4 == 0) to = (float *)opaque(to);
+        store(to, v[i]);
+    }
+}
+
+/* Transforms a square of `size` x `size` pixels, row and column steps in floats, for all channels;
+ * position i goes to to[i * stride]. */
+WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *from, int64_t row,
+                              int64_t pixel, float *to, int64_t stride, int64_t channels)
+{
+    const int a = m + 2;
+    for (int64_t c = 0; c < channels; c += LANES) {
+        vec d[WINOGRAD_POSITIONS];
+        const float *p = from + c;
+#pragma GCC unroll 6
+        for (int i = 0; i < size; i++, p += row) {
+            p = opaque(p);
+#pragma GCC unroll 6
+            for (int k = 0; k < size; k++) d[i * a + k] = load(p + k * pixel);
+        }
+        winograd_2d(one, m, size, a, d);
+        winograd_scatter(a * a, d, to + c, stride);
+    }
+}
+
+/* An image, and where pixels outside of it are read. */
+typedef struct winograd_image {
+    const float *pixels, *zeros;
+    int64_t h, w, c;
+} winograd_image;
+
+/* The same for the square from (y0, x0) on, which may reach over the image's edge. */
+WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winograd_image *g,
+                                 int64_t y0, int64_t x0, float *to, int64_t stride)
+{
+    if (y0 >= 0 && x0 >= 0 && y0 + size <= g->h && x0 + size <= g->w) {
+        winograd_square(one, m, size, g->pixels + (y0 * g->w + x0) * g->c, g->w * g->c, g->c, to,
+                        stride, g->c);
+        return;
+    }
+    const int a = m + 2;
+    const float *from[WINOGRAD_POSITIONS];
+    for (int i = 0; i < size; i++)
+        for (int k = 0; k < size; k++) {
+            int64_t y = y0 + i, x = x0 + k;
+            bool inside = y >= 0 && y < g->h && x >= 0 && x < g->w;
+            from[i * a + k] = inside ? g->pixels + (y * g->w + x) * g->c : g->zeros;
+        }
+    for (int64_t c = 0; c < g->c; c += LANES) {
+        vec d[WINOGRAD_POSITIONS];
+        for (int i = 0; i < size; i++)
+            for (int k = 0; k < size; k++) d[i * a + k] = load(from[i * a + k] + c);
+        winograd_2d(one, m, size, a, d);
+        winograd_scatter(a * a, d, to + c, stride);
+    }
+}
 
 /* Can F(m x m, 3 x 3) do this convolution (any kind)? Channels must fill vectors. */
 static inline bool winograd_fits(const gb_contraction *p)

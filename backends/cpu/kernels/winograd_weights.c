@@ -46,49 +46,19 @@ typedef struct {
     int64_t row0, rows; /* of the chunk */
 } job;
 
-/* One square of `size` x `size` pixels from (y0, x0) of an image, zero outside. */
-WINOGRAD void gather(const float **from, int m, int size, const float *image, const float *zeros,
-                     int64_t y0, int64_t x0, int64_t h, int64_t w, int64_t channels)
-{
-    for (int i = 0; i < size; i++)
-        for (int k = 0; k < size; k++) {
-            int64_t y = y0 + i, x = x0 + k;
-            bool inside = y >= 0 && y < h && x >= 0 && x < w;
-            from[i * (m + 2) + k] = inside ? image + (y * w + x) * channels : zeros;
-        }
-}
-
-WINOGRAD void transform(winograd_1d one, int m, int size, const float *const *from, float *to,
-                        int64_t stride, int64_t channels)
-{
-    const int a = m + 2;
-    for (int64_t c = 0; c < channels; c += LANES) {
-        vec d[WINOGRAD_POSITIONS];
-#pragma GCC unroll 6
-        for (int i = 0; i < size; i++)
-#pragma GCC unroll 6
-            for (int k = 0; k < size; k++) d[i * a + k] = load(from[i * a + k] + c);
-        winograd_2d(one, m, size, a, d);
-#pragma GCC unroll 36
-        for (int i = 0; i < a * a; i++) store(to + i * stride + c, d[i]);
-    }
-}
-
 WINOGRAD void transform_row(const job *j, int m, int64_t task)
 {
     const plan *p = j->p;
     const gb_conv_dims *d = &p->d;
     int64_t row = j->row0 + task, image = row / p->tiles_h, ty = row % p->tiles_h * m;
-    const float *from[WINOGRAD_POSITIONS];
-    const float *x = j->args->b + image * d->h * d->w * d->c;
-    const float *dy = j->args->a + image * d->oh * d->ow * d->o;
+    winograd_image x = {j->args->b + image * d->h * d->w * d->c, j->zeros, d->h, d->w, d->c};
+    winograd_image dy = {j->args->a + image * d->oh * d->ow * d->o, j->zeros, d->oh, d->ow, d->o};
     for (int64_t i = 0; i < p->tiles_w; i++) {
         int64_t tile = task * p->tiles_w + i;
-        gather(from, m, m + 2, x, j->zeros, ty - d->pad_top, i * m - d->pad_left, d->h, d->w, d->c);
-        transform(winograd_input_1d, m, m + 2, from, j->x + tile * p->ldx, p->stride_x, d->c);
-        gather(from, m, m, dy, j->zeros, ty, i * m, d->oh, d->ow, d->o);
-        transform(winograd_output_gradient_1d, m, m, from, j->dy + tile * p->ldy, p->stride_y,
-                  d->o);
+        winograd_square_at(winograd_input_1d, m, m + 2, &x, ty - d->pad_top, i * m - d->pad_left,
+                           j->x + tile * p->ldx, p->stride_x);
+        winograd_square_at(winograd_output_gradient_1d, m, m, &dy, ty, i * m,
+                           j->dy + tile * p->ldy, p->stride_y);
     }
 }
 
