@@ -91,6 +91,13 @@ GB_API gb_status gb_dataset_split_off(gb_dataset *dataset, gb_split to, double s
 GB_API gb_status gb_dataset_normalize(gb_dataset *dataset, const gb_data_options *options,
                                       gb_error *err);
 
+/* The description of a data set (name, sizes, names of classes, mean and std) as a JSON file, and a
+ * data set without examples from one: what a trained model needs to know. Errors: IO, FORMAT,
+ * NOT_FOUND, OUT_OF_MEMORY. */
+GB_API gb_status gb_dataset_write_description(const gb_dataset *dataset, const char *path,
+                                              gb_error *err);
+GB_API gb_status gb_dataset_read_description(gb_dataset **dataset, const char *path, gb_error *err);
+
 /* Normalizes one image that is no part of a data set: planes as from gb_image_to_planes, into
  * channels × pixels floats, or pixels × channels where channels_last. */
 GB_API void gb_normalize_planes(const uint8_t *planes, int channels, int64_t pixels,
