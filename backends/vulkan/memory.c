@@ -6,8 +6,9 @@
 /* Small buffers share blocks, since drivers allow only some thousand allocations; a buffer of a
  * quarter block or more has an allocation of its own. */
 #define BLOCK_BYTES ((uint64_t)32 << 20)
-#define GRANULE 256u /* buffers are multiples of it, so kernels may read vectors across their end  \
-                      */
+#define GRANULE                                                                                    \
+    256u /* buffers are multiples of it, so kernels may read vectors across their end              \
+          */
 
 typedef struct range {
     uint64_t begin, end;

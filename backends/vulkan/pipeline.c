@@ -8,6 +8,7 @@ gb_status gb_vk_kernels_open(gb_backend_device *dev, gb_error *err)
 {
     const gb_device_info *info = &dev->physical.info;
     gb_vk_kernels *k = &dev->kernels;
+    k->compiler.cache_dir = dev->cache_dir;
     k->cache_key = GB_HASH_INIT;
     gb_hash_text(&k->cache_key, info->name);
     gb_hash_text(&k->cache_key, info->driver);
@@ -51,6 +52,7 @@ void gb_vk_kernels_close(gb_backend_device *dev)
     gb_vk_kernels *k = &dev->kernels;
     for (int i = 0; i < k->n; i++) kernel_destroy(dev, k->item[i]);
     free(k->item);
+    gb_vk_compiler_close(&k->compiler);
     if (k->cache) dev->vk.DestroyPipelineCache(dev->handle, k->cache, NULL);
 }
 
@@ -105,7 +107,7 @@ static gb_status kernel_create(gb_backend_device *dev, gb_vk_kernel *k, const ch
 {
     uint32_t *words;
     size_t bytes;
-    gb_status status = gb_vk_compile(dev->cache_dir, name, source, &words, &bytes, err);
+    gb_status status = gb_vk_compile(&dev->kernels.compiler, name, source, &words, &bytes, err);
     if (status) return status;
     VkResult r = create_layout(dev, k);
     if (r == VK_SUCCESS) r = create_pipeline(dev, k, words, bytes);

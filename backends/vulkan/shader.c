@@ -8,12 +8,11 @@
 /* Part of the cache's key: changed with anything that changes what is generated. */
 static const char compiler_key[] = "spirv 1: vulkan 1.1, -O";
 
-static gb_status compile(const char *name, const char *source, uint32_t **words, size_t *bytes,
-                         gb_error *err)
+static gb_status compile(shaderc_compiler_t compiler, const char *name, const char *source,
+                         uint32_t **words, size_t *bytes, gb_error *err)
 {
     gb_status status = GB_OK;
     shaderc_compilation_result_t result = NULL;
-    shaderc_compiler_t compiler = shaderc_compiler_initialize();
     shaderc_compile_options_t options = shaderc_compile_options_initialize();
     if (compiler && options) {
         shaderc_compile_options_set_target_env(options, shaderc_target_env_vulkan,
@@ -39,12 +38,11 @@ static gb_status compile(const char *name, const char *source, uint32_t **words,
     }
     if (result) shaderc_result_release(result);
     if (options) shaderc_compile_options_release(options);
-    if (compiler) shaderc_compiler_release(compiler);
     return status;
 }
 
-gb_status gb_vk_compile(const char *cache_dir, const char *name, const char *source,
-                        uint32_t **words, size_t *bytes, gb_error *err)
+gb_status gb_vk_compile(gb_vk_compiler *c, const char *name, const char *source, uint32_t **words,
+                        size_t *bytes, gb_error *err)
 {
     gb_hash key = GB_HASH_INIT;
     unsigned version, revision;
@@ -54,11 +52,17 @@ gb_status gb_vk_compile(const char *cache_dir, const char *name, const char *sou
     gb_hash_bytes(&key, &revision, sizeof revision);
     gb_hash_text(&key, source);
     void *data;
-    if (gb_cache_load(cache_dir, "spirv", key, &data, bytes)) {
+    if (gb_cache_load(c->cache_dir, "spirv", key, &data, bytes)) {
         *words = data;
         return GB_OK;
     }
-    gb_status status = compile(name, source, words, bytes, err);
-    if (!status) gb_cache_store(cache_dir, "spirv", key, *words, *bytes);
+    if (!c->shaderc) c->shaderc = shaderc_compiler_initialize();
+    gb_status status = compile(c->shaderc, name, source, words, bytes, err);
+    if (!status) gb_cache_store(c->cache_dir, "spirv", key, *words, *bytes);
     return status;
+}
+
+void gb_vk_compiler_close(gb_vk_compiler *c)
+{
+    if (c->shaderc) shaderc_compiler_release(c->shaderc);
 }

@@ -188,9 +188,15 @@ gb_status gb_vk_read(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t of
 
 /* --- shader.c: GLSL to SPIR-V --- */
 
-/* *words is freed by the caller. Uses the cache folder where there is one. */
-gb_status gb_vk_compile(const char *cache_dir, const char *name, const char *source,
-                        uint32_t **words, size_t *bytes, gb_error *err);
+typedef struct gb_vk_compiler {
+    const char *cache_dir; /* NULL: none */
+    void *shaderc; /* made when first needed and kept: its tables take longer than a kernel */
+} gb_vk_compiler;
+
+/* *words is freed by the caller. */
+gb_status gb_vk_compile(gb_vk_compiler *c, const char *name, const char *source, uint32_t **words,
+                        size_t *bytes, gb_error *err);
+void gb_vk_compiler_close(gb_vk_compiler *c);
 
 /* --- pipeline.c: pipelines by source, kept until the device is closed --- */
 
@@ -204,6 +210,7 @@ typedef struct gb_vk_kernel {
 } gb_vk_kernel;
 
 typedef struct gb_vk_kernels {
+    gb_vk_compiler compiler;
     VkPipelineCache cache;
     gb_hash cache_key;
     bool cache_changed;

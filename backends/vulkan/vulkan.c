@@ -32,8 +32,7 @@ static void probe(const gb_backend_options *o, int index, gb_device_info *info)
     gb_error err = {0};
     gb_status status = gb_vk_device_open(&plain, index, &dev, &err);
     if (!status) status = gb_gpu_probe(&gb_vulkan_backend, dev, &info->dtypes, &err);
-    if (!status)
-        gb_cache_store(o->cache_dir, "vkprobe", key, &info->dtypes, sizeof info->dtypes);
+    if (!status) gb_cache_store(o->cache_dir, "vkprobe", key, &info->dtypes, sizeof info->dtypes);
     gb_vk_device_close(dev);
     info->usable = status == GB_OK;
     if (status) snprintf(info->reason, sizeof info->reason, "%.199s", err.message);
