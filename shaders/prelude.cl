@@ -53,3 +53,13 @@ ushort gb_to_bf16(float x)
     uint u = as_uint(x);
     return (ushort)(x != x ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
+
+// Vectors, for variants that are made for drivers on CPUs.
+typedef float16 GB_VEC;
+#define GB_VEC_WIDTH 16
+#define GB_VEC_ZERO ((float16)(0.0f))
+#define GB_VEC_LOAD(b, i) vload16(0, (b) + (i))
+#define GB_VEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
+#define GB_VEC_FMA(x, v, acc) fma((float16)(x), v, acc)
+#define GB_UNROLL _Pragma("unroll")
+#define GB_UNROLL_2 _Pragma("unroll 2")

@@ -58,6 +58,16 @@ gb_status gb_lower_reduce(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
 
+bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_matmul_panel(gb_gpu_builder *b);
+bool gb_conv_panel_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
+uint64_t gb_conv_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_conv_panel(gb_gpu_builder *b);
+bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_filter_panel(gb_gpu_builder *b);
+
 /* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
 gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);
 

@@ -3,11 +3,18 @@
 #include <stdio.h>
 #include <string.h>
 
-void gb_space_add(gb_space *s, const char *prefix, int index, const gb_operand *o, int first)
+void gb_space_op(gb_space *s, const char *name, const int64_t *stride)
 {
     int op = s->n_ops++;
-    for (int d = 0; d < s->rank; d++) s->stride[op][d] = o->stride[first + d];
-    snprintf(s->name[op], sizeof s->name[op], "%s%d", prefix, index);
+    for (int d = 0; d < s->rank; d++) s->stride[op][d] = stride[d];
+    snprintf(s->name[op], sizeof s->name[op], "%s", name);
+}
+
+void gb_space_add(gb_space *s, const char *prefix, int index, const gb_operand *o, int first)
+{
+    char name[16];
+    snprintf(name, sizeof name, "%s%d", prefix, index);
+    gb_space_op(s, name, o->stride + first);
 }
 
 void gb_space_fix(gb_space *s, const gb_expr *expr)

@@ -17,6 +17,8 @@ typedef struct gb_space {
 
 /* Adds the operand's strides over axes [first, first + rank). */
 void gb_space_add(gb_space *s, const char *prefix, int index, const gb_operand *o, int first);
+/* The same for an operand called name with strides of its own. */
+void gb_space_op(gb_space *s, const char *name, const int64_t *stride);
 /* Marks the axes whose coordinates expr uses. */
 void gb_space_fix(gb_space *s, const gb_expr *expr);
 /* Drops dimensions of 1, orders them by the strides of operand lead (widest first) and merges

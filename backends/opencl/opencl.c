@@ -129,9 +129,10 @@ static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
         c->max_local_dim[d] = (uint32_t)items[d];
         c->max_groups[d] = 1u << 20; /* the API has no limit; keep global sizes below 2^31 */
     }
-    if (info_number(dev->id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT)
-        snprintf(dev->build_options, sizeof dev->build_options,
-                 "-cl-fp32-correctly-rounded-divide-sqrt");
+    bool exact = info_number(dev->id, CL_DEVICE_SINGLE_FP_CONFIG) &
+                 CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
+    snprintf(dev->build_options, sizeof dev->build_options, "-w%s", /* PoCL prints warnings */
+             exact ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 
 static gb_hash identify(const gb_backend_device *dev, cl_platform_id platform)
