@@ -210,11 +210,21 @@ gb_value gb_constant_ints(gb_graph *g, const int64_t *v, int n)
     return gb_graph_constant(g, &t);
 }
 
+static void set_text(gb_graph *g, const char **field, const char *text)
+{
+    char *copy = gb_arena_string(g->arena, text);
+    if (copy) *field = copy;
+    else gb_graph_fail(g, GB_OUT_OF_MEMORY, NULL, "no memory for the graph");
+}
+
 void gb_graph_path(gb_graph *g, const char *path)
 {
-    char *copy = gb_arena_string(g->arena, path);
-    if (copy) g->path = copy;
-    else gb_graph_fail(g, GB_OUT_OF_MEMORY, NULL, "no memory for the graph");
+    set_text(g, &g->path, path);
+}
+
+void gb_graph_phase(gb_graph *g, const char *phase)
+{
+    set_text(g, &g->phase, phase);
 }
 
 void gb_graph_output(gb_graph *g, const char *name, gb_value value)

@@ -82,6 +82,8 @@ GB_API gb_value gb_op_list(gb_graph *g, const char *op, const gb_value *in, size
 /* Nodes added from now on belong to this layer, named by a stable path ("layers.3.conv"), which
  * random streams, reports and error messages use. Copied. */
 GB_API void gb_graph_path(gb_graph *g, const char *path);
+/* And to this phase: "forward" (the default), "backward" or "update". Copied. */
+GB_API void gb_graph_phase(gb_graph *g, const char *phase);
 GB_API void gb_graph_output(gb_graph *g, const char *name, gb_value value);
 
 /* --- gradients --- */

@@ -1,0 +1,23 @@
+/* The run folder from inside. */
+#ifndef GB_CORE_TRAIN_RUN_H
+#define GB_CORE_TRAIN_RUN_H
+
+#include <gimbal/io.h>
+#include <gimbal/train.h>
+
+/* Where a run stands: the next batch to train on, and the sums of the epoch so far. */
+typedef struct gb_run_state {
+    int64_t step, epoch, batch;
+    double loss_sum, hit_sum, seconds;
+    int64_t examples;
+    char device[32];
+} gb_run_state;
+
+gb_status gb_checkpoint_write(const char *run, gb_store *store, const gb_run_state *state, gb_error *err);
+/* list: {0}; free it with gb_tensors_free. */
+gb_status gb_checkpoint_read(const char *run, gb_tensors *list, gb_run_state *state, gb_error *err);
+/* Sets every state of the store from the list; parameters_only: moments may be missing. */
+gb_status gb_store_load(gb_store *store, const gb_tensors *list, const char *source, bool parameters_only,
+                        gb_error *err);
+
+#endif

@@ -1,0 +1,238 @@
+#include "core/train/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+gb_status gb_trainer_create(gb_device *dev, const gb_recipe *recipe, const gb_dataset *dataset,
+                            gb_trainer **trainer, gb_error *err)
+{
+    *trainer = NULL;
+    gb_trainer *t = calloc(1, sizeof *t);
+    if (!t) return gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a trainer");
+    *t = (gb_trainer){.dev = dev, .recipe = recipe, .dataset = dataset};
+    gb_status status = gb_store_create(dev, &t->store, err);
+    if (status) free(t);
+    else *trainer = t;
+    return status;
+}
+
+void gb_trainer_destroy(gb_trainer **trainer)
+{
+    if (!trainer || !*trainer) return;
+    gb_trainer *t = *trainer;
+    for (size_t i = 0; i < t->n_sizes; i++) {
+        gb_program_destroy(&t->sizes[i].step);
+        gb_program_destroy(&t->sizes[i].accumulate);
+        gb_program_destroy(&t->sizes[i].evaluate);
+    }
+    gb_program_destroy(&t->update);
+    gb_store_destroy(&t->store);
+    free(t->sizes);
+    free(t);
+    *trainer = NULL;
+}
+
+/* --- programs --- */
+
+static gb_status compile(gb_trainer *t, gb_graph *g, gb_program **program, gb_error *err)
+{
+    gb_status status = gb_program_create(t->store, g, NULL, program, err);
+    if (status) return status;
+    const gb_program_info *info = gb_program_get_info(*program);
+    uint64_t planned = info->arena_bytes + info->state_bytes + info->other_bytes;
+    if (planned > t->planned_bytes) t->planned_bytes = planned;
+    t->kernels += info->kernels;
+    t->has_states = true;
+    return GB_OK;
+}
+
+static gb_step_programs *programs_for(gb_trainer *t, int64_t n, gb_error *err)
+{
+    for (size_t i = 0; i < t->n_sizes; i++)
+        if (t->sizes[i].n == n) return &t->sizes[i];
+    gb_step_programs *grown = realloc(t->sizes, (t->n_sizes + 1) * sizeof *grown);
+    if (!grown) {
+        gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a program");
+        return NULL;
+    }
+    t->sizes = grown;
+    grown[t->n_sizes] = (gb_step_programs){.n = n};
+    return &grown[t->n_sizes++];
+}
+
+typedef gb_status (*builder)(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
+
+static gb_status make(gb_trainer *t, builder build, int64_t n, gb_program **program, gb_error *err)
+{
+    if (*program) return GB_OK;
+    gb_graph *g = gb_graph_create();
+    if (!g) return gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a graph");
+    gb_status status = build(t, g, n, err);
+    if (!status && !t->parameters) t->parameters = gb_graph_parameters(g);
+    if (!status) status = compile(t, g, program, err);
+    if (!status && build == gb_build_accumulate && !t->update) {
+        gb_graph *u = gb_graph_create();
+        status = u ? gb_build_update(t, u, g, err)
+                   : gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a graph");
+        if (!status) status = compile(t, u, &t->update, err);
+        gb_graph_destroy(&u);
+    }
+    gb_graph_destroy(&g);
+    return status;
+}
+
+static bool in_one(const gb_trainer *t, int64_t n)
+{
+    return t->recipe->micro_batch <= 0 || n <= t->recipe->micro_batch;
+}
+
+/* The whole step where the batch is not cut, else the accumulation of a part. */
+static gb_status step_program(gb_trainer *t, int64_t n, bool whole, gb_program **program, gb_error *err)
+{
+    gb_step_programs *p = programs_for(t, n, err);
+    if (!p) return GB_OUT_OF_MEMORY;
+    gb_program **slot = whole ? &p->step : &p->accumulate;
+    gb_status status = make(t, whole ? gb_build_step : gb_build_accumulate, n, slot, err);
+    *program = *slot;
+    return status;
+}
+
+gb_status gb_trainer_prepare(gb_trainer *t, int64_t batch, gb_error *err)
+{
+    gb_program *p;
+    bool whole = in_one(t, batch);
+    return step_program(t, whole ? batch : t->recipe->micro_batch, whole, &p, err);
+}
+
+gb_status gb_trainer_program(gb_trainer *t, gb_program **program, gb_error *err)
+{
+    bool whole = in_one(t, t->recipe->batch);
+    return step_program(t, whole ? t->recipe->batch : t->recipe->micro_batch, whole, program, err);
+}
+
+/* --- running --- */
+
+/* Rows [from, from + n) of a batch go through program; sums of loss and hits are added up. */
+static gb_status run_part(gb_trainer *t, gb_program *p, const gb_tensor *images, const int32_t *labels,
+                          int64_t from, int64_t n, double inverse_count, double *sums, gb_error *err)
+{
+    int64_t row = 1;
+    for (int i = 1; i < images->shape.rank; i++) row *= images->shape.dim[i];
+    gb_tensor part = *images, rows = {.dtype = GB_I32, .shape = {.rank = 1, .dim = {n}}, .data = (void *)(labels + from)};
+    gb_tensor metrics = {0};
+    part.shape.dim[0] = n;
+    part.data = (float *)images->data + from * row;
+    gb_status status = gb_program_set_input(p, "images", &part, err);
+    if (!status) status = gb_program_set_input(p, "labels", &rows, err);
+    if (!status) status = gb_program_set_scalar(p, "inverse_count", inverse_count, err);
+    if (!status) status = gb_program_set_scalar(p, "seed", (double)(int32_t)(t->recipe->seed & 0x7fffffff), err);
+    if (!status) status = gb_program_set_scalar(p, "step", (double)t->steps, err);
+    if (!status) status = gb_program_set_scalar(p, "sample", (double)from, err);
+    if (!status) status = gb_program_run(p, err);
+    if (!status) status = gb_program_output(p, "metrics", &metrics, err);
+    for (int i = 0; !status && i < 2; i++) sums[i] += gb_tensor_get(&metrics, i);
+    gb_tensor_free(&metrics);
+    return status;
+}
+
+static gb_status step_in_parts(gb_trainer *t, const gb_tensor *images, const int32_t *labels, int64_t n,
+                               double lr, double *sums, gb_error *err)
+{
+    gb_status status = GB_OK;
+    int64_t part = t->recipe->micro_batch;
+    for (int64_t from = 0; from < n && !status; from += part) {
+        int64_t rows = n - from < part ? n - from : part;
+        gb_program *p;
+        status = step_program(t, rows, false, &p, err);
+        if (!status) status = run_part(t, p, images, labels, from, rows, 1.0 / (double)n, sums, err);
+    }
+    if (!status) status = gb_optimizer_scalars(t->update, &t->recipe->optimizer, lr, t->steps, err);
+    if (!status) status = gb_program_set_scalar(t->update, "apply", isfinite(sums[0]) ? 1 : 0, err);
+    return status ? status : gb_program_run(t->update, err);
+}
+
+gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t *labels, double lr,
+                          gb_step_result *result, gb_error *err)
+{
+    int64_t n = images->shape.dim[0];
+    double sums[2] = {0, 0};
+    gb_status status;
+    if (in_one(t, n)) {
+        gb_program *p;
+        status = step_program(t, n, true, &p, err);
+        if (!status) status = gb_optimizer_scalars(p, &t->recipe->optimizer, lr, t->steps, err);
+        if (!status) status = run_part(t, p, images, labels, 0, n, 1.0 / (double)n, sums, err);
+    } else {
+        status = step_in_parts(t, images, labels, n, lr, sums, err);
+    }
+    if (status) return status;
+    *result = (gb_step_result){.loss = sums[0], .accuracy = sums[1] / (double)n};
+    if (!isfinite(sums[0])) return gb_diagnose(t, images, labels, err);
+    t->steps++;
+    return GB_OK;
+}
+
+/* --- evaluation --- */
+
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
+gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, gb_error *err)
+{
+    gb_step_programs *p = programs_for(t, n, err);
+    if (!p) return GB_OUT_OF_MEMORY;
+    gb_status status = make(t, gb_build_evaluation, n, &p->evaluate, err);
+    *program = p->evaluate;
+    return status;
+}
+
+gb_status gb_trainer_evaluate(gb_trainer *t, gb_split split, gb_eval_result *result, gb_error *err)
+{
+    double start = now(), sums[2] = {0, 0};
+    *result = (gb_eval_result){.examples = t->dataset->split[split].count};
+    if (!result->examples)
+        return gb_fail(err, GB_INVALID, t->dataset->name, "choose a data set with that split",
+                       "there are no %s examples", gb_split_name(split));
+    gb_loader_options o = {.split = split, .batch = t->recipe->batch, .epochs = 1, .seed = t->recipe->seed};
+    if (o.batch > result->examples) o.batch = result->examples;
+    gb_loader *loader = NULL;
+    const gb_batch *batch;
+    gb_status status = gb_loader_create(&loader, t->dataset, &o, err);
+    while (!status && !(status = gb_loader_next(loader, &batch, err)) && batch) {
+        gb_program *p;
+        status = gb_trainer_evaluation(t, batch->n, &p, err);
+        if (!status) status = run_part(t, p, &batch->images, batch->labels, 0, batch->n, 1, sums, err);
+    }
+    gb_loader_destroy(&loader);
+    result->loss = sums[0] / (double)result->examples;
+    result->accuracy = sums[1] / (double)result->examples;
+    result->seconds = now() - start;
+    return status;
+}
+
+gb_status gb_trainer_predict(gb_trainer *t, const gb_tensor *images, gb_tensor *outputs, gb_error *err)
+{
+    int64_t n = images->shape.dim[0];
+    int32_t *labels = calloc((size_t)(n ? n : 1), sizeof *labels); /* the program wants some */
+    double unused[2] = {0, 0};
+    gb_program *p;
+    if (!labels) return gb_fail(err, GB_OUT_OF_MEMORY, "predict", NULL, "no memory for %lld labels", (long long)n);
+    gb_status status = gb_trainer_evaluation(t, n, &p, err);
+    if (!status) status = run_part(t, p, images, labels, 0, n, 1, unused, err);
+    if (!status) status = gb_program_output(p, "outputs", outputs, err);
+    free(labels);
+    return status;
+}
+
+gb_store *gb_trainer_store(gb_trainer *t) { return t->store; }
+int64_t gb_trainer_parameters(const gb_trainer *t) { return t->parameters; }
+int64_t gb_trainer_steps(const gb_trainer *t) { return t->steps; }
+void gb_trainer_set_steps(gb_trainer *t, int64_t steps) { t->steps = steps; }
+uint64_t gb_trainer_planned_bytes(const gb_trainer *t) { return t->planned_bytes; }
+int gb_trainer_kernels(const gb_trainer *t) { return t->kernels; }
