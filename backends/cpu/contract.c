@@ -195,7 +195,7 @@ static bool is_built_in(const gb_step *s, contraction *x)
 /* Strides of the block that the kernels hand over, as if all of c lay there densely. */
 static gb_tile_port dense_port(const gb_cpu_space *space)
 {
-    gb_tile_port p = {.bind = GB_BIND_OPERAND, .storage = GB_S_F32, .place = GB_MAX_STEP_OUT + 1};
+    gb_tile_port p = {.storage = GB_S_F32, .place = GB_MAX_STEP_OUT + 1};
     int64_t stride = 1;
     for (int i = space->rank - 1; i >= 0; i--) {
         p.stride[space->axis[i]] = stride;

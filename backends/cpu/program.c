@@ -148,7 +148,7 @@ gb_status gb_cpu_program_time(gb_backend_program *p, double *seconds, gb_error *
 /* --- peaks --- */
 
 #define PEAK_SECONDS 0.05
-#define PEAK_ROUNDS 100000
+#define PEAK_ROUNDS 5000
 #define PEAK_TASKS 64
 #define TRIAD_ELEMENTS (INT64_C(1) << 23) /* three arrays of 32 MiB: beyond most caches */
 

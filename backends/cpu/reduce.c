@@ -148,27 +148,33 @@ static bool by_columns(const gb_reduce *r)
     return r->inner > 1;
 }
 
-/* Cuts the work into tasks; tile is the program's. */
-static void partition(gb_reduce *r, int64_t tile)
+/* Few columns are repeated until they fill whole vectors and a block of registers. */
+static int64_t lanes_of(int64_t columns)
 {
-    int64_t width = r->inner, unit = 1;
-    if (by_columns(r)) {
-        if (width > GB_TILE_MAX) width = tile;
-        else unit = tile / width; /* rows in a tile */
-    }
-    r->block = width;
-    r->blocks = (r->inner + width - 1) / width;
-    int64_t rows = GB_REDUCE_TASK / width;
-    rows = (rows + unit - 1) / unit * unit;
-    if (rows < 1) rows = 1;
+    int64_t width = columns;
+    if (columns > GB_TILE_MAX / 16) return columns;
+    while (width % 16) width += columns;
+    int64_t unit = width;
+    while (width < 64) width += unit;
+    return width;
+}
+
+/* Cuts the work into tasks, by shape alone. */
+static void partition(gb_reduce *r)
+{
+    r->block = r->inner > GB_TILE_MAX ? GB_TILE_MAX : r->inner;
+    r->blocks = (r->inner + r->block - 1) / r->block;
+    r->width = r->blocks > 1 ? r->block : lanes_of(r->block);
+    int64_t rows = GB_REDUCE_TASK / r->block;
     r->splits = r->length > 2 * rows ? (r->length + rows - 1) / rows : 1;
     r->split_length = r->splits > 1 ? rows : r->length;
     r->group = 1;
     if (r->splits == 1 && r->blocks == 1) {
-        r->group = GB_REDUCE_TASK / ((r->length + 1) * width);
-        if (r->group > 4096 / width) r->group = 4096 / width;
+        r->group = GB_REDUCE_TASK / ((r->length + 1) * r->block);
+        if (r->group > 4096 / r->block) r->group = 4096 / r->block;
         if (r->group < 1) r->group = 1;
     }
+    for (int k = 0; k < r->n_red; k++) r->n_lanes += r->red[k] == GB_MOMENTS ? 3 : 1;
 }
 
 static int64_t tasks_of(const gb_reduce *r)
@@ -226,22 +232,12 @@ static void free_state(void *state)
 static gb_status compile(gb_reduce *r, const gb_step *step, const gb_cpu_space *space, gb_error *err)
 {
     gb_tile_desc d = {.loops = r->loops, .expr = step->expr, .space = *space, .results = true};
-    gb_expr lanes;
-    gb_enode *nodes = NULL;
     for (int k = 0; k < step->n_in; k++) {
         d.in[k].storage = step->in[k].storage;
         memcpy(d.in[k].stride, step->in[k].stride, sizeof d.in[k].stride);
     }
-    if (by_columns(r)) {
-        gb_status s = gb_reduce_lanes_expr(r, step, &lanes, &nodes, &d, err);
-        if (s) return s;
-        d.results = false;
-        if (r->inner > GB_TILE_MAX) d.any_origin = true;
-        else d.multiple = r->inner;
-    }
-    gb_status s = gb_tile_compile(&d, &r->prog, err);
-    free(nodes);
-    return s;
+    if (by_columns(r)) d.multiple = r->inner > GB_TILE_MAX ? 0 : r->width;
+    return gb_tile_compile(&d, &r->prog, err);
 }
 
 static gb_status allocate_partials(gb_reduce *r, gb_error *err)
@@ -281,11 +277,9 @@ gb_status gb_cpu_make_reduce(gb_backend_device *dev, const gb_step *step, gb_cpu
     r->loops = dev->loops;
     order(step, r, &space, &kept);
     describe(r, step, &kept);
+    partition(r);
     gb_status s = compile(r, step, &space, err);
-    if (!s) {
-        partition(r, gb_tile_size(r->prog));
-        s = allocate_partials(r, err);
-    }
+    if (!s) s = allocate_partials(r, err);
     if (s) {
         free_state(r);
         return s;

@@ -1,7 +1,7 @@
 /* Reductions: what their two ways of running share.
  *
  * Rows: the reduced axes are innermost, [kept][reduced]; each row ends in one number. Columns: some
- * kept axes are innermost, [kept 1][reduced][kept 2]; whole tiles are accumulated lane by lane.
+ * kept axes are innermost, [kept 1][reduced][kept 2]; tiles are accumulated in lanes that repeat the columns.
  * Work is cut by shape alone and partial results are combined in a fixed order, in f64. */
 #ifndef GB_BACKENDS_CPU_REDUCE_H
 #define GB_BACKENDS_CPU_REDUCE_H
@@ -31,9 +31,8 @@ typedef struct gb_reduce {
     int64_t block, blocks;        /* of kept 2 */
     int64_t group;                /* of kept 1, in one task */
     gb_partial *partial;          /* [kept][splits][n_red], where there are splits */
-    /* columns: lanes of accumulators, and what flush adds them to */
-    int n_lanes, lane_red[3 * GB_MAX_STEP_OUT];
-    bool lane_is_shift[3 * GB_MAX_STEP_OUT];
+    int64_t width;                /* columns: lanes of an accumulator, a multiple of the block */
+    int n_lanes;                  /* columns: accumulators */
 } gb_reduce;
 
 typedef struct gb_reduce_run {
@@ -53,9 +52,5 @@ void gb_partial_add(const gb_reduce *r, int red, gb_partial *to, const gb_partia
 /* Writes results of `n` kept places from `first` on; p[i * n_red + red]. space: n numbers. */
 void gb_reduce_store(const gb_reduce_run *run, int64_t first, int64_t n, const gb_partial *p,
                      void *space);
-
-/* The step's expression, ended by accumulation into lanes. Frees nothing of step. */
-gb_status gb_reduce_lanes_expr(gb_reduce *r, const gb_step *step, gb_expr *expr, gb_enode **nodes,
-                               gb_tile_desc *d, gb_error *err);
 
 #endif

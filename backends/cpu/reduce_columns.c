@@ -1,169 +1,143 @@
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "backends/cpu/reduce.h"
 
-#define FLUSH 32 /* values that a lane sums up in f32 before it goes into an f64 */
-#define PILOT 16 /* a part of the rows gives the shift that keeps squares small */
+#define FLUSH_TILES 32 /* after which lanes, in f32, are added to sums in f64 */
+#define PILOT 16       /* a sixteenth of the rows gives the shift that keeps squares small */
 
-/* --- the expression --- */
-
-typedef struct {
-    gb_enode *node;
-    int n;
-} node_list;
-
-static uint16_t add_node(node_list *l, gb_prim prim, char type, int a, int b, double imm)
-{
-    l->node[l->n] = (gb_enode){.prim = (uint8_t)prim, .type = type, .imm = imm,
-                               .arg = {(uint16_t)a, (uint16_t)b}};
-    return (uint16_t)l->n++;
-}
-
-static gb_prim combiner(gb_combine how, bool integer)
-{
-    switch (how) {
-    case GB_PROD: return integer ? GB_P_IMUL : GB_P_MUL;
-    case GB_MAX: return integer ? GB_P_IMAX : GB_P_MAX;
-    case GB_MIN: return integer ? GB_P_IMIN : GB_P_MIN;
-    default: return integer ? GB_P_IADD : GB_P_ADD;
-    }
-}
-
-/* One more array of lanes, read as an input; returns its node. */
-static uint16_t add_lanes(gb_reduce *r, int red, bool shift, node_list *l, gb_tile_desc *d)
-{
-    int port = r->n_in + r->n_lanes;
-    r->lane_red[r->n_lanes] = red;
-    r->lane_is_shift[r->n_lanes++] = shift;
-    d->in[port] = (gb_tile_port){.bind = GB_BIND_LANES, .storage = GB_S_F32, .place = 1 + port};
-    return add_node(l, GB_P_INPUT, r->integer[red] ? 'i' : 'f', 0, 0, port);
-}
-
-/* lanes = lanes (combined with) value */
-static void accumulate(gb_reduce *r, int red, int value, node_list *l, gb_tile_desc *d,
-                       gb_expr *e)
-{
-    bool integer = r->integer[red];
-    uint16_t lanes = add_lanes(r, red, false, l, d);
-    d->out[e->n_out] = d->in[r->n_in + r->n_lanes - 1];
-    e->out[e->n_out++] =
-        add_node(l, combiner(r->red[red], integer), integer ? 'i' : 'f', lanes, value, 0);
-}
-
-gb_status gb_reduce_lanes_expr(gb_reduce *r, const gb_step *step, gb_expr *expr, gb_enode **nodes,
-                               gb_tile_desc *d, gb_error *err)
-{
-    const gb_expr *e = step->expr;
-    node_list l = {.n = e->n_nodes};
-    *nodes = l.node = malloc((size_t)(e->n_nodes + 8 * GB_MAX_STEP_OUT) * sizeof *l.node);
-    if (!l.node)
-        return gb_fail(err, GB_OUT_OF_MEMORY, step->path, "close other programs",
-                       "no memory to prepare a reduction");
-    memcpy(l.node, e->node, (size_t)e->n_nodes * sizeof *l.node);
-    *expr = (gb_expr){.n_out = 0};
-    for (int red = 0; red < r->n_red; red++) {
-        int value = e->out[red];
-        if (r->red[red] == GB_MOMENTS) {
-            uint16_t shift = add_lanes(r, red, true, &l, d);
-            value = add_node(&l, GB_P_SUB, 'f', value, shift, 0);
-            accumulate(r, red, value, &l, d, expr);
-            value = add_node(&l, GB_P_MUL, 'f', value, value, 0);
-        }
-        accumulate(r, red, value, &l, d, expr);
-    }
-    expr->node = l.node;
-    expr->n_nodes = l.n;
-    expr->n_in = r->n_in + r->n_lanes;
-    d->expr = expr;
-    return GB_OK;
-}
-
-/* --- one task --- */
-
+/* Columns [column, column + columns) of some rows of one outer place. Accumulators are arrays of
+ * `width` lanes; those of MOMENTS are three: shift, sum, squares. */
 typedef struct {
     const gb_reduce *r;
-    gb_tile_env env;
-    void *scratch;         /* of the tile program */
-    float *lanes;          /* [n_lanes][tile] */
-    double *sum;           /* [n_lanes][block] */
-    gb_partial *partial;   /* [block][n_red] */
-    int64_t tile, column, columns;
+    const gb_tile_env *env;
+    void *scratch;       /* of the tile program */
+    float *lanes;        /* [n_lanes][width] */
+    double *sum;         /* [n_lanes][block] */
+    gb_partial *partial; /* [block][n_red] */
+    int64_t column, columns;
 } column_task;
-
-static double empty_lane(const gb_reduce *r, int lane)
-{
-    return gb_partial_empty(r, r->lane_red[lane]).v;
-}
 
 static void clear_lanes(const column_task *t)
 {
-    for (int k = 0; k < t->r->n_lanes; k++) {
-        float *lane = t->lanes + k * t->tile;
-        if (t->r->lane_is_shift[k]) continue;
-        if (t->r->integer[t->r->lane_red[k]])
-            for (int64_t i = 0; i < t->tile; i++)
-                ((int32_t *)lane)[i] = (int32_t)empty_lane(t->r, k);
-        else
-            for (int64_t i = 0; i < t->tile; i++) lane[i] = (float)empty_lane(t->r, k);
-    }
-}
-
-/* Adds lane after lane to its column. */
-static void flush_lane(const column_task *t, int k)
-{
     const gb_reduce *r = t->r;
-    int red = r->lane_red[k];
-    const float *lane = t->lanes + k * t->tile;
-    double *sum = t->sum + k * r->block;
-    bool plain = !r->integer[red] && (r->red[red] == GB_SUM || r->red[red] == GB_MOMENTS);
-    int64_t used = t->tile / t->columns * t->columns;
-    for (int64_t i = 0; i < used; i += t->columns)
-        for (int64_t c = 0; c < t->columns; c++) {
-            if (plain) {
-                sum[c] += lane[i + c];
-                continue;
-            }
-            gb_partial to = {.v = sum[c]}, x = {.v = lane[i + c]};
-            if (r->integer[red]) x.v = ((const int32_t *)lane)[i + c];
-            gb_partial_add(r, red, &to, &x);
-            sum[c] = to.v;
+    float *lane = t->lanes;
+    for (int red = 0; red < r->n_red; red++) {
+        int clear = 1;
+        if (r->red[red] == GB_MOMENTS) {
+            lane += r->width; /* the shift stays */
+            clear = 2;
         }
-}
-
-static void flush(const column_task *t)
-{
-    for (int k = 0; k < t->r->n_lanes; k++)
-        if (!t->r->lane_is_shift[k]) flush_lane(t, k);
-    clear_lanes(t);
+        double v = gb_partial_empty(r, red).v;
+        for (int64_t i = 0; i < clear * r->width; i++)
+            if (r->integer[red]) ((int32_t *)lane)[i] = (int32_t)v;
+            else lane[i] = (float)v;
+        lane += clear * r->width;
+    }
 }
 
 static void clear_sums(const column_task *t)
 {
-    for (int k = 0; k < t->r->n_lanes; k++)
-        for (int64_t c = 0; c < t->columns; c++) t->sum[k * t->r->block + c] = empty_lane(t->r, k);
+    double *sum = t->sum;
+    for (int red = 0; red < t->r->n_red; red++) {
+        int arrays = t->r->red[red] == GB_MOMENTS ? 3 : 1;
+        double v = gb_partial_empty(t->r, red).v;
+        for (int64_t i = 0; i < arrays * t->r->block; i++) sum[i] = v;
+        sum += arrays * t->r->block;
+    }
+}
+
+/* sum[c] += lane c, lane c + columns, … */
+static void fold_sum(const column_task *t, const float *lane, double *sum)
+{
+    for (int64_t i = 0; i < t->r->width; i += t->r->block)
+        for (int64_t c = 0; c < t->r->block; c++) sum[c] += lane[i + c];
+}
+
+static void fold_any(const column_task *t, int red, const float *lane, double *sum)
+{
+    for (int64_t i = 0; i < t->r->width; i++) {
+        double *s = &sum[i % t->r->block];
+        gb_partial to = {.v = *s}, x = {.v = lane[i]};
+        if (t->r->integer[red]) x.v = ((const int32_t *)lane)[i];
+        gb_partial_add(t->r, red, &to, &x);
+        *s = to.v;
+    }
+}
+
+static void flush(const column_task *t)
+{
+    const gb_reduce *r = t->r;
+    const float *lane = t->lanes;
+    double *sum = t->sum;
+    for (int red = 0; red < r->n_red; red++) {
+        bool moments = r->red[red] == GB_MOMENTS;
+        for (int k = 0; moments && k < 2; k++) {
+            lane += r->width;
+            sum += r->block;
+            fold_sum(t, lane, sum);
+        }
+        if (!moments && r->red[red] == GB_SUM && !r->integer[red]) fold_sum(t, lane, sum);
+        else if (!moments) fold_any(t, red, lane, sum);
+        lane += r->width;
+        sum += r->block;
+    }
+    clear_lanes(t);
+}
+
+/* A tile, which lies within the columns of one row or consists of whole rows. */
+static void after(void *ctx, int64_t start, int64_t n, const void *const *result)
+{
+    static const int number[] = {[GB_SUM] = GB_ACC_SUM, [GB_PROD] = GB_ACC_PROD,
+                                 [GB_MAX] = GB_ACC_MAX, [GB_MIN] = GB_ACC_MIN};
+    const column_task *t = ctx;
+    const gb_reduce *r = t->r;
+    float *acc = t->lanes;
+    int64_t w = r->width, lane = r->blocks > 1 ? start % r->inner - t->column : start % w;
+    for (int red = 0; red < r->n_red; red++) {
+        if (r->red[red] == GB_MOMENTS) {
+            r->loops->accumulate_moments(result[red], n, lane, w, acc, acc + w, acc + 2 * w);
+            acc += 3 * w;
+            continue;
+        }
+        const gb_accumulate_fn *list =
+            r->integer[red] ? r->loops->accumulate_int : r->loops->accumulate;
+        list[number[r->red[red]]](result[red], n, lane, w, acc);
+        acc += w;
+    }
 }
 
 /* Accumulates rows [first, end) of one outer place into the sums. */
 static void accumulate_rows(const column_task *t, int64_t outer, int64_t first, int64_t end)
 {
     const gb_reduce *r = t->r;
-    int64_t base = (outer * r->length) * r->inner;
-    if (r->blocks > 1 || r->inner > GB_TILE_MAX) {
-        for (int64_t row = first; row < end; row++) {
-            int64_t start = base + row * r->inner + t->column;
-            gb_tile_run(r->prog, &t->env, start, start + t->columns, t->scratch, NULL, NULL);
-            if ((row - first) % FLUSH == FLUSH - 1 || row == end - 1) flush(t);
-        }
-        return;
-    }
-    int64_t rows = t->tile / r->inner * FLUSH;
+    int64_t base = outer * r->length * r->inner + t->column;
+    bool wide = r->blocks > 1;
+    int64_t rows = wide ? 1 : (gb_tile_size(r->prog) + r->inner - 1) / r->inner * FLUSH_TILES;
     for (int64_t row = first; row < end; row += rows) {
-        int64_t stop = row + rows < end ? row + rows : end;
-        gb_tile_run(r->prog, &t->env, base + row * r->inner, base + stop * r->inner, t->scratch,
-                    NULL, NULL);
-        flush(t);
+        int64_t stop = row + rows < end ? row + rows : end, start = base + row * r->inner;
+        gb_tile_run(r->prog, t->env, start, wide ? start + t->columns : base + stop * r->inner,
+                    t->scratch, after, (void *)t);
+        if (!wide || (row - first) % FLUSH_TILES == FLUSH_TILES - 1 || stop == end) flush(t);
+    }
+}
+
+/* Sets the shifts to the columns' means over `rows` rows, which the sums hold (with shift 0).
+ * If such a mean is far off, these rows alone make the variance so large that the squares of the
+ * distances to it lose at most four bits. */
+static void set_shifts(const column_task *t, int64_t rows)
+{
+    const gb_reduce *r = t->r;
+    float *shift = t->lanes;
+    const double *sum = t->sum;
+    for (int red = 0; red < r->n_red; red++) {
+        bool moments = r->red[red] == GB_MOMENTS;
+        for (int64_t i = 0; moments && i < r->width; i++) {
+            float mean = rows ? (float)(sum[r->block + i % r->block] / (double)rows) : 0;
+            shift[i] = isfinite(mean) ? mean : 0;
+        }
+        shift += (moments ? 3 : 1) * r->width;
+        sum += (moments ? 3 : 1) * r->block;
     }
 }
 
@@ -174,48 +148,20 @@ static bool has_moments(const gb_reduce *r)
     return false;
 }
 
-/* Sets the shifts to the columns' means over `rows` rows, which the sums hold (with shift 0). A
- * shift from a sixteenth of the rows can be off by at most a few deviations of all of them. */
-static void set_shifts(const column_task *t, int64_t rows)
+static gb_partial moments_partial(const double *sum, int64_t block, double shift, int64_t rows)
 {
-    const gb_reduce *r = t->r;
-    for (int k = 0; k < r->n_lanes; k++) {
-        if (!r->lane_is_shift[k]) continue;
-        float *shift = t->lanes + k * t->tile;
-        const double *sum = t->sum + (k + 1) * r->block;
-        for (int64_t i = 0; i < t->tile; i++) {
-            float mean = rows ? (float)(sum[i % t->columns] / (double)rows) : 0;
-            shift[i] = isfinite(mean) ? mean : 0;
-        }
-    }
+    double n = (double)rows, d = sum[block] / n, m2 = sum[2 * block] - d * sum[block];
+    return (gb_partial){.n = n, .v = shift + d, .m2 = m2 < 0 ? 0 : m2};
 }
 
-static void column_partials(const column_task *t, int64_t rows, gb_partial *out, int64_t stride)
-{
-    const gb_reduce *r = t->r;
-    for (int k = 0; k < r->n_lanes; k++) {
-        int red = r->lane_red[k];
-        const double *a = t->sum + k * r->block, *b = a + r->block, *c = b + r->block;
-        for (int64_t i = 0; i < t->columns; i++) {
-            gb_partial *p = &out[i * stride + red];
-            *p = (gb_partial){.n = (double)rows, .v = a[i]};
-            if (!r->lane_is_shift[k]) continue;
-            double d = b[i] / (double)rows;
-            p->v = t->lanes[k * t->tile + i] + d;
-            p->m2 = c[i] - d * b[i];
-            if (p->m2 < 0) p->m2 = 0;
-        }
-        if (r->lane_is_shift[k]) k += 2;
-    }
-}
-
-/* Makes an outer place's partial results; stride is between columns of out. */
+/* Makes partial results of rows [first, end); stride is between columns of out. */
 static void reduce_rows(const column_task *t, int64_t outer, int64_t first, int64_t end,
                         gb_partial *out, int64_t stride)
 {
+    const gb_reduce *r = t->r;
     clear_lanes(t);
     clear_sums(t);
-    if (has_moments(t->r)) {
+    if (has_moments(r)) {
         int64_t pilot = (end - first + PILOT - 1) / PILOT;
         set_shifts(t, 0);
         accumulate_rows(t, outer, first, first + pilot);
@@ -223,7 +169,17 @@ static void reduce_rows(const column_task *t, int64_t outer, int64_t first, int6
         clear_sums(t);
     }
     accumulate_rows(t, outer, first, end);
-    column_partials(t, end - first, out, stride);
+    const double *sum = t->sum;
+    const float *lane = t->lanes;
+    for (int red = 0; red < r->n_red; red++) {
+        bool moments = r->red[red] == GB_MOMENTS;
+        for (int64_t c = 0; c < t->columns; c++)
+            out[c * stride + red] =
+                moments ? moments_partial(sum + c, r->block, lane[c], end - first)
+                        : (gb_partial){.n = (double)(end - first), .v = sum[c]};
+        sum += (moments ? 3 : 1) * r->block;
+        lane += (moments ? 3 : 1) * r->width;
+    }
 }
 
 static size_t round64(size_t n)
@@ -233,7 +189,7 @@ static size_t round64(size_t n)
 
 static size_t lanes_bytes(const gb_reduce *r)
 {
-    return round64((size_t)r->n_lanes * (size_t)gb_tile_size(r->prog) * sizeof(float));
+    return round64((size_t)r->n_lanes * (size_t)r->width * sizeof(float));
 }
 
 static size_t sums_bytes(const gb_reduce *r)
@@ -253,14 +209,10 @@ void gb_reduce_columns_task(void *ctx, int64_t task, int worker)
     const gb_reduce_run *run = ctx;
     const gb_reduce *r = run->r;
     char *p = gb_worker_scratch(run->workers, worker);
-    column_task t = {.r = r, .env = run->env, .scratch = p, .tile = gb_tile_size(r->prog)};
+    column_task t = {.r = r, .env = &run->env, .scratch = p};
     t.lanes = (float *)(p += round64(gb_tile_scratch_bytes(r->prog)));
     t.sum = (double *)(p += lanes_bytes(r));
     t.partial = (gb_partial *)(p += sums_bytes(r));
-    for (int k = 0, out = 0; k < r->n_lanes; k++) {
-        t.env.in[r->n_in + k] = t.lanes + k * t.tile;
-        if (!r->lane_is_shift[k]) t.env.out[out++] = t.lanes + k * t.tile;
-    }
     int64_t block = task % r->blocks, split = task / r->blocks % r->splits;
     int64_t outer = task / r->blocks / r->splits * r->group;
     int64_t places = outer + r->group < r->outer ? r->group : r->outer - outer;

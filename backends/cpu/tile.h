@@ -14,14 +14,7 @@
 
 #define GB_TILE_MAX 1024
 
-typedef enum gb_tile_bind {
-    GB_BIND_OPERAND, /* memory, by strides */
-    GB_BIND_LANES    /* an array of one tile, the same for every tile: accumulators. Element i of the
-                        range is lane (i - origin) % tile. Read and written in place. */
-} gb_tile_bind;
-
 typedef struct gb_tile_port {
-    gb_tile_bind bind;
     gb_storage storage;
     int64_t stride[GB_MAX_RANK]; /* by the step's axes */
     int place;                   /* ports with equal, positive places are the same window */
@@ -31,9 +24,8 @@ typedef struct gb_tile_desc {
     const gb_loops *loops;
     const gb_expr *expr;
     gb_cpu_space space;
-    gb_tile_port in[GB_MAX_STEP_IN + GB_MAX_STEP_OUT * 3], out[GB_MAX_STEP_OUT * 2];
+    gb_tile_port in[GB_MAX_STEP_IN], out[GB_MAX_STEP_OUT];
     bool results;     /* leave the outputs in tiles for `after`: out is not used */
-    bool any_origin;  /* ranges start anywhere and lanes count from there */
     int64_t multiple; /* tiles are a multiple of this, unless it exceeds GB_TILE_MAX; 0: no wish */
 } gb_tile_desc;
 
@@ -50,12 +42,12 @@ int gb_tile_loops(const gb_tile_prog *prog);            /* vector loops a tile: 
 
 /* Pointers to element [0, 0, …] of each port. */
 typedef struct gb_tile_env {
-    const void *in[GB_MAX_STEP_IN + GB_MAX_STEP_OUT * 3];
-    void *out[GB_MAX_STEP_OUT * 2];
+    const void *in[GB_MAX_STEP_IN];
+    void *out[GB_MAX_STEP_OUT];
 } gb_tile_env;
 
 /* Once a run, by one thread: computes what is the same for all tiles. scalars may be NULL if the
- * expression has none. Lanes are not read. */
+ * expression has none. */
 void gb_tile_prepare(gb_tile_prog *prog, const gb_tile_env *env, const void *scalars,
                      void *scratch);
 

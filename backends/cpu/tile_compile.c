@@ -54,16 +54,12 @@ static bool accept_period(compiler *c, int64_t period)
 static class class_of_walk(compiler *c, const gb_walk *w)
 {
     if (gb_walk_is_uniform(w)) return UNIFORM;
-    return !c->desc->any_origin && accept_period(c, gb_walk_period(w)) ? PERIODIC : VARYING;
+    return accept_period(c, gb_walk_period(w)) ? PERIODIC : VARYING;
 }
 
 static class class_of_leaf(compiler *c, const gb_enode *n)
 {
-    if (n->prim == GB_P_INPUT) {
-        int port = (int)n->imm;
-        if (c->desc->in[port].bind == GB_BIND_LANES) return VARYING;
-        return class_of_walk(c, &c->prog->in[port]);
-    }
+    if (n->prim == GB_P_INPUT) return class_of_walk(c, &c->prog->in[(int)n->imm]);
     if (n->prim == GB_P_COORD) {
         gb_walk w;
         int64_t stride[GB_MAX_RANK] = {0};
@@ -210,14 +206,9 @@ static void emit_leaf(compiler *c, int node)
     const gb_enode *n = &c->expr->node[node];
     class k = c->class[node];
     int port = (int)n->imm;
-    if (n->prim == GB_P_INPUT && k == VARYING) {
-        gb_place place = c->desc->in[port].bind == GB_BIND_LANES ? GB_AT_LANES_IN
-                         : gb_walk_is_dense(&c->prog->in[port])  ? GB_AT_IN
-                                                                 : GB_AT_NONE;
-        if (place != GB_AT_NONE) {
-            c->value[node] = new_value(c, place, port);
-            return;
-        }
+    if (n->prim == GB_P_INPUT && k == VARYING && gb_walk_is_dense(&c->prog->in[port])) {
+        c->value[node] = new_value(c, GB_AT_IN, port);
+        return;
     }
     c->value[node] = result_value(c, k);
     if (n->prim == GB_P_COORD) {
@@ -257,17 +248,12 @@ static bool read_later(const compiler *c, int node, int port)
     return false;
 }
 
-static bool writes_in_place(const compiler *c, const gb_tile_port *out)
-{
-    return out->bind == GB_BIND_LANES || gb_walk_is_dense(&c->prog->out[out - c->desc->out]);
-}
-
 /* The output into which a node can be computed, without a copy; -1: none. */
 static int direct_output(const compiler *c, int node)
 {
     const gb_tile_desc *d = c->desc;
     for (int k = 0; k < c->expr->n_out && !d->results; k++) {
-        if (c->expr->out[k] != node || !writes_in_place(c, &d->out[k])) continue;
+        if (c->expr->out[k] != node || !gb_walk_is_dense(&c->prog->out[k])) continue;
         bool clash = false;
         for (int j = 0; j < c->expr->n_in; j++)
             clash = clash || (d->out[k].place > 0 && d->in[j].place == d->out[k].place &&
@@ -275,11 +261,6 @@ static int direct_output(const compiler *c, int node)
         if (!clash) return k;
     }
     return -1;
-}
-
-static gb_place out_place(const compiler *c, int port)
-{
-    return c->desc->out[port].bind == GB_BIND_LANES ? GB_AT_LANES_OUT : GB_AT_OUT;
 }
 
 static void emit_node(compiler *c, int node)
@@ -295,7 +276,7 @@ static void emit_node(compiler *c, int node)
         i.value[1 + a] = fill ? filled(c, leaf) : c->value[leaf];
     }
     int out = k == VARYING ? direct_output(c, node) : -1;
-    i.value[0] = out >= 0 ? new_value(c, out_place(c, out), out) : result_value(c, k);
+    i.value[0] = out >= 0 ? new_value(c, GB_AT_OUT, out) : result_value(c, k);
     c->value[node] = i.value[0];
     emit(c, code_of(c, k), &i);
 }
@@ -325,11 +306,11 @@ static void emit_output(compiler *c, int k)
     const gb_value *at = &c->prog->value[v];
     if (c->desc->results) {
         c->prog->result[k] = one ? filled(c, node) : v;
-    } else if (writes_in_place(c, &c->desc->out[k])) {
-        if (at->place == out_place(c, k) && at->index == k) return;
+    } else if (gb_walk_is_dense(&c->prog->out[k])) {
+        if (at->place == GB_AT_OUT && at->index == k) return;
         gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1,
                       .fn = one ? c->desc->loops->fill : c->desc->loops->copy,
-                      .value = {new_value(c, out_place(c, k), k), v}};
+                      .value = {new_value(c, GB_AT_OUT, k), v}};
         emit(c, &c->prog->each, &i);
     } else {
         gb_instr i = {.op = GB_TILE_STORE, .n_args = 1, .port = k,
@@ -427,7 +408,6 @@ gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_erro
     c.needed = (bool *)(c.full + n);
     memset(c.value, 0xff, 2 * n * sizeof *c.value);
     p->count = desc->space.count;
-    p->any_origin = desc->any_origin;
     p->n_out = desc->results ? e->n_out : 0;
     for (int k = 0; k < e->n_in; k++)
         gb_walk_init(&p->in[k], &desc->space, desc->in[k].storage, desc->in[k].stride);
@@ -442,7 +422,7 @@ gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_erro
 
 static gb_tile_port port_of(const gb_operand *o)
 {
-    gb_tile_port p = {.bind = GB_BIND_OPERAND, .storage = o->storage};
+    gb_tile_port p = {.storage = o->storage};
     memcpy(p.stride, o->stride, sizeof p.stride);
     return p;
 }

@@ -12,9 +12,7 @@ typedef enum gb_place {
     GB_AT_PERIOD, /* a tile, computed once a run */
     GB_AT_SLOT,
     GB_AT_IN, /* index: port */
-    GB_AT_OUT,
-    GB_AT_LANES_IN,
-    GB_AT_LANES_OUT
+    GB_AT_OUT
 } gb_place;
 
 typedef struct gb_value {
@@ -44,14 +42,10 @@ typedef struct gb_code {
     int n;
 } gb_code;
 
-#define GB_TILE_MAX_IN (sizeof((gb_tile_desc *)0)->in / sizeof(gb_tile_port))
-#define GB_TILE_MAX_OUT (sizeof((gb_tile_desc *)0)->out / sizeof(gb_tile_port))
-
 struct gb_tile_prog {
     int64_t tile, count;
-    bool any_origin;
     int n_out; /* results; 0: outputs go to ports */
-    gb_walk in[GB_TILE_MAX_IN], out[GB_TILE_MAX_OUT];
+    gb_walk in[GB_MAX_STEP_IN], out[GB_MAX_STEP_OUT];
     gb_walk *coord;
     int n_coord;
     gb_value *value;
@@ -59,7 +53,7 @@ struct gb_tile_prog {
     gb_code once_const, once_period, each;
     uint16_t *moving; /* the values whose pointers change from tile to tile */
     int n_moving;
-    uint16_t result[GB_TILE_MAX_OUT];
+    uint16_t result[GB_MAX_STEP_OUT];
     char *constants; /* periods, then single elements */
 };
 

@@ -89,8 +89,6 @@ static void move_to(const gb_tile_prog *p, const gb_tile_env *env, int64_t start
             base = env->out[v->index];
             element = start;
             break;
-        case GB_AT_LANES_IN: base = env->in[v->index]; break;
-        case GB_AT_LANES_OUT: base = env->out[v->index]; break;
         default: base = period_at(p, v->index); break;
         }
         at[p->moving[i]] = (char *)base + element * 4;
@@ -107,14 +105,13 @@ void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, i
         if (v->place == GB_AT_CONST) at[i] = const_at(p, v->index);
         else if (v->place == GB_AT_SLOT) at[i] = slots + (size_t)v->index * (size_t)p->tile * 4;
     }
-    const int64_t origin = p->any_origin ? start : 0;
     while (start < end) {
-        int64_t phase = (start - origin) % p->tile, n = p->tile - phase;
+        int64_t phase = start % p->tile, n = p->tile - phase;
         if (n > end - start) n = end - start;
         move_to(p, env, start, phase, at);
         execute(p, &p->each, env, NULL, at, start, n);
         if (after) {
-            const void *result[GB_TILE_MAX_OUT];
+            const void *result[GB_MAX_STEP_OUT];
             for (int k = 0; k < p->n_out; k++) result[k] = at[p->result[k]];
             after(ctx, start, n, result);
         }

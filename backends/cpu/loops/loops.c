@@ -82,6 +82,86 @@ static double square_sum(const float *x, int64_t n, float shift)
 EXTREME(max, gb_fmax)
 EXTREME(min, gb_fmin)
 
+/* --- lanes --- */
+
+/* The run of elements before lane 0 comes up. */
+static int64_t head_of(int64_t n, int64_t lane, int64_t width)
+{
+    int64_t head = lane ? width - lane : 0;
+    return head < n ? head : n;
+}
+
+/* Rows of `width` elements: blocks of lanes stay in registers over all rows. */
+#define ACCUMULATE(name, type, neutral, combine)                                                   \
+    static void name(const void *data, int64_t n, int64_t lane, int64_t width, void *lanes)        \
+    {                                                                                              \
+        const type *restrict x = data;                                                             \
+        type *restrict acc = lanes;                                                                \
+        int64_t head = head_of(n, lane, width), b = 0;                                             \
+        for (int64_t i = 0; i < head; i++) acc[lane + i] = combine(acc[lane + i], x[i]);           \
+        x += head;                                                                                 \
+        n -= head;                                                                                 \
+        const int64_t rows = n / width;                                                            \
+        for (; rows && b + LANES <= width; b += LANES) {                                           \
+            type r[LANES];                                                                         \
+            for (int k = 0; k < LANES; k++) r[k] = neutral;                                        \
+            for (int64_t i = b; i < rows * width; i += width)                                      \
+                for (int k = 0; k < LANES; k++) r[k] = combine(r[k], x[i + k]);                    \
+            for (int k = 0; k < LANES; k++) acc[b + k] = combine(acc[b + k], r[k]);                \
+        }                                                                                          \
+        for (int64_t row = 0; row < rows; row++)                                                   \
+            for (int64_t i = b; i < width; i++) acc[i] = combine(acc[i], x[row * width + i]);      \
+        x += rows * width;                                                                         \
+        for (int64_t i = 0; i < n - rows * width; i++) acc[i] = combine(acc[i], x[i]);             \
+    }
+#define PLUS(a, b) ((a) + (b))
+#define TIMES(a, b) ((a) * (b))
+#define LARGER(a, b) ((a) > (b) ? (a) : (b))
+#define SMALLER(a, b) ((a) < (b) ? (a) : (b))
+ACCUMULATE(acc_sum, float, 0, PLUS)
+ACCUMULATE(acc_product, float, 1, TIMES)
+ACCUMULATE(acc_max, float, -INFINITY, gb_fmax)
+ACCUMULATE(acc_min, float, INFINITY, gb_fmin)
+ACCUMULATE(acc_sum_int, uint32_t, 0, PLUS)
+ACCUMULATE(acc_product_int, uint32_t, 1, TIMES)
+ACCUMULATE(acc_max_int, int32_t, INT32_MIN, LARGER)
+ACCUMULATE(acc_min_int, int32_t, INT32_MAX, SMALLER)
+
+static void add_moments(const float *restrict x, int64_t n, const float *restrict shift,
+                        float *restrict sum, float *restrict squares)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float d = x[i] - shift[i];
+        sum[i] += d;
+        squares[i] += d * d;
+    }
+}
+
+static void acc_moments(const float *restrict x, int64_t n, int64_t lane, int64_t width,
+                        const float *restrict shift, float *restrict sum, float *restrict squares)
+{
+    int64_t head = head_of(n, lane, width), b = 0;
+    add_moments(x, head, shift + lane, sum + lane, squares + lane);
+    x += head;
+    n -= head;
+    const int64_t rows = n / width;
+    for (; rows && b + LANES <= width; b += LANES) {
+        float s[LANES] = {0}, q[LANES] = {0}, m[LANES];
+        memcpy(m, shift + b, sizeof m);
+        for (int64_t i = b; i < rows * width; i += width)
+            for (int k = 0; k < LANES; k++) {
+                float d = x[i + k] - m[k];
+                s[k] += d;
+                q[k] = gb_mad(d, d, q[k]);
+            }
+        for (int k = 0; k < LANES; k++) sum[b + k] += s[k];
+        for (int k = 0; k < LANES; k++) squares[b + k] += q[k];
+    }
+    for (int64_t row = 0; row < rows; row++)
+        add_moments(x + row * width + b, width - b, shift + b, sum + b, squares + b);
+    add_moments(x + rows * width, n - rows * width, shift, sum, squares);
+}
+
 static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y,
                      int32_t *restrict index)
 {
@@ -173,6 +253,9 @@ const gb_loops JOIN(gb_loops_, GB_ISA_NAME) = {
     .square_sum = square_sum,
     .max = max,
     .min = min,
+    .accumulate = {acc_sum, acc_product, acc_max, acc_min},
+    .accumulate_int = {acc_sum_int, acc_product_int, acc_max_int, acc_min_int},
+    .accumulate_moments = acc_moments,
     .max_pool = max_pool,
     .average_pool = average_pool,
     .max_pool_grad = max_pool_grad,

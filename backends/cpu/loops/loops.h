@@ -22,6 +22,10 @@ typedef struct gb_loop {
     int prims;           /* primitives in the tree */
 } gb_loop;
 
+/* Accumulates n elements into lanes: element i goes into acc[(lane + i) % width]. */
+typedef void (*gb_accumulate_fn)(const void *x, int64_t n, int64_t lane, int64_t width, void *acc);
+enum { GB_ACC_SUM, GB_ACC_PROD, GB_ACC_MAX, GB_ACC_MIN, GB_ACC_COUNT };
+
 typedef struct gb_window_rows { /* one output pixel of a pool: its taps, in (h, w) order */
     const float *const *tap;    /* rows of c channels */
     const int32_t *position;    /* h * W + w of each tap */
@@ -37,6 +41,10 @@ typedef struct gb_loops {
     double (*square_sum)(const float *x, int64_t n, float shift); /* of (x - shift)^2 */
     float (*max)(const float *x, int64_t n); /* n > 0; a NaN wins, like gb_fmax */
     float (*min)(const float *x, int64_t n);
+    gb_accumulate_fn accumulate[GB_ACC_COUNT], accumulate_int[GB_ACC_COUNT];
+    /* sum and squares of x - shift, by lane */
+    void (*accumulate_moments)(const float *x, int64_t n, int64_t lane, int64_t width,
+                               const float *shift, float *sum, float *squares);
     void (*max_pool)(const gb_window_rows *w, int64_t c, float *y, int32_t *index);
     void (*average_pool)(const gb_window_rows *w, int64_t c, float divisor, float *y);
     /* dx += dy where index == position */
