@@ -6,6 +6,10 @@
 
 #include "backends/vulkan/hazards.h"
 
+/* A program goes to the driver in parts of about this much work, since jobs that run for seconds
+ * trip watchdogs; a part takes some milliseconds on a GPU. */
+#define PART_WORK 2e10
+#define WORK_PER_BYTE 10 /* a byte moved, in operations */
 #define BIND_GRANULE 16u /* kernels read whole vectors; buffers are padded to more than that */
 
 struct gb_backend_program {
@@ -18,7 +22,9 @@ struct gb_backend_program {
     gb_backend_buffer **buffer; /* as bound last; NULL before */
     VkDescriptorPool pool;
     VkDescriptorSet *set; /* by launch */
-    VkCommandBuffer commands;
+    int n_parts;
+    int *part;                 /* the first launch of each, and n_launches at the end */
+    VkCommandBuffer *commands; /* by part */
 };
 
 /* --- making --- */
@@ -98,14 +104,36 @@ static gb_status allocate_sets(gb_backend_program *p, gb_error *err)
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating descriptor sets", err);
 }
 
-static gb_status create_commands(gb_backend_device *dev, VkCommandBuffer *commands, gb_error *err)
+static gb_status create_commands(gb_backend_device *dev, VkCommandBuffer *commands, int n,
+                                 gb_error *err)
 {
     VkCommandBufferAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_ALLOCATE_INFO,
                                         .commandPool = dev->queue.pool,
                                         .level = VK_COMMAND_BUFFER_LEVEL_PRIMARY,
-                                        .commandBufferCount = 1};
+                                        .commandBufferCount = (uint32_t)n};
     VkResult r = dev->vk.AllocateCommandBuffers(dev->handle, &info, commands);
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a command buffer", err);
+}
+
+/* Cuts the launches into parts, between steps. */
+static gb_status divide(gb_backend_program *p, const gb_plan *plan, gb_error *err)
+{
+    const gb_gpu_program *g = p->gpu;
+    p->part = malloc(sizeof *p->part * ((size_t)g->n_launches + 2));
+    if (!p->part) return no_memory(err);
+    p->part[p->n_parts++] = 0;
+    double work = 0;
+    for (int i = 1; i < g->n_launches; i++) {
+        const gb_step *before = &plan->step[g->launch[i - 1].step];
+        if (g->launch[i].step == g->launch[i - 1].step) continue;
+        work += before->flops + WORK_PER_BYTE * before->bytes;
+        if (work < PART_WORK) continue;
+        p->part[p->n_parts++] = i;
+        work = 0;
+    }
+    p->part[p->n_parts] = g->n_launches;
+    p->commands = calloc((size_t)p->n_parts, sizeof *p->commands);
+    return p->commands ? create_commands(p->dev, p->commands, p->n_parts, err) : no_memory(err);
 }
 
 static gb_status create_parts(gb_backend_program *p, const gb_plan *plan, gb_error *err)
@@ -121,7 +149,7 @@ static gb_status create_parts(gb_backend_program *p, const gb_plan *plan, gb_err
     status = get_kernels(p, err);
     if (!status) status = fill_params(p, err);
     if (!status) status = allocate_sets(p, err);
-    if (!status) status = create_commands(p->dev, &p->commands, err);
+    if (!status) status = divide(p, plan, err);
     return status;
 }
 
@@ -144,13 +172,16 @@ void gb_vk_program_destroy(gb_backend_program *p)
     if (!p) return;
     gb_backend_device *dev = p->dev;
     gb_vk_wait(dev, NULL);
-    if (p->commands) dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, 1, &p->commands);
+    if (p->commands)
+        dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, (uint32_t)p->n_parts, p->commands);
     if (p->pool) dev->vk.DestroyDescriptorPool(dev->handle, p->pool, NULL);
     gb_vk_buffer_free(dev, p->params);
     gb_gpu_program_destroy(&p->gpu);
     free(p->kernel);
     free(p->params_at);
     free(p->set);
+    free(p->part);
+    free(p->commands);
     free(p->buffer);
     free(p);
 }
@@ -238,33 +269,39 @@ static gb_status end(gb_backend_device *dev, VkCommandBuffer commands, gb_error 
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "recording a program", err);
 }
 
-/* The whole program, with a barrier only where a launch touches what an earlier one wrote, or
+/* Launches first … last - 1, with a barrier only where one touches what an earlier one wrote, or
  * writes what it read. */
-static gb_status record(gb_backend_program *p, gb_error *err)
+static gb_status record_part(gb_backend_program *p, VkCommandBuffer commands, int first, int last,
+                             gb_vk_hazards *hazards, gb_error *err)
 {
     const VkMemoryBarrier barrier = {.sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
                                      .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT,
                                      .dstAccessMask =
                                          VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT};
-    gb_status status =
-        begin(p->dev, p->commands, VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT, err);
-    gb_vk_hazards hazards = {0};
-    for (int i = 0; i < p->gpu->n_launches && !status; i++) {
-        bool wait;
-        if (!hazards_add(p, &hazards, &p->gpu->launch[i], &wait)) {
-            status = no_memory(err);
-            break;
-        }
-        if (wait)
-            p->dev->vk.CmdPipelineBarrier(p->commands, VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
-                                          VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT, 0, 1, &barrier, 0,
-                                          NULL, 0, NULL);
-        record_launch(p, p->commands, i);
-    }
-    gb_vk_hazards_free(&hazards);
+    const VkPipelineStageFlags compute = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT;
+    gb_status status = begin(p->dev, commands, VK_COMMAND_BUFFER_USAGE_SIMULTANEOUS_USE_BIT, err);
     if (status) return status;
-    gb_vk_full_barrier(p->dev, p->commands);
-    return end(p->dev, p->commands, err);
+    hazards->n = 0;
+    for (int i = first; i < last; i++) {
+        bool wait;
+        if (!hazards_add(p, hazards, &p->gpu->launch[i], &wait)) return no_memory(err);
+        if (wait)
+            p->dev->vk.CmdPipelineBarrier(commands, compute, compute, 0, 1, &barrier, 0, NULL, 0,
+                                          NULL);
+        record_launch(p, commands, i);
+    }
+    gb_vk_full_barrier(p->dev, commands);
+    return end(p->dev, commands, err);
+}
+
+static gb_status record(gb_backend_program *p, gb_error *err)
+{
+    gb_vk_hazards hazards = {0};
+    gb_status status = GB_OK;
+    for (int i = 0; i < p->n_parts && !status; i++)
+        status = record_part(p, p->commands[i], p->part[i], p->part[i + 1], &hazards, err);
+    gb_vk_hazards_free(&hazards);
+    return status;
 }
 
 gb_status gb_vk_program_bind(gb_backend_program *p, gb_backend_buffer *const *buffers,
@@ -291,7 +328,7 @@ gb_status gb_vk_program_run(gb_backend_program *p, gb_error *err)
 {
     if (!p->buffer)
         return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
-    return gb_vk_submit(p->dev, p->commands, err);
+    return gb_vk_submit(p->dev, p->commands, p->n_parts, err);
 }
 
 /* --- timing --- */
@@ -324,7 +361,7 @@ static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands,
         }
         status = end(dev, commands, err);
     }
-    if (!status) status = gb_vk_submit(dev, commands, err);
+    if (!status) status = gb_vk_submit(dev, &commands, 1, err);
     if (!status) status = gb_vk_wait(dev, err);
     if (!status) {
         VkResult r = dev->vk.GetQueryPoolResults(dev->handle, pool, 0, n, sizeof *tick * n, tick,
@@ -361,7 +398,7 @@ static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, d
         launch = record_step(p, commands, s, launch);
         status = end(dev, commands, err);
         double start = now();
-        if (!status) status = gb_vk_submit(dev, commands, err);
+        if (!status) status = gb_vk_submit(dev, &commands, 1, err);
         if (!status) status = gb_vk_wait(dev, err);
         seconds[s] = now() - start;
     }
@@ -374,7 +411,7 @@ gb_status gb_vk_program_time(gb_backend_program *p, double *seconds, gb_error *e
         return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
     gb_backend_device *dev = p->dev;
     VkCommandBuffer commands;
-    gb_status status = create_commands(dev, &commands, err);
+    gb_status status = create_commands(dev, &commands, 1, err);
     if (status) return status;
     VkQueryPool pool = VK_NULL_HANDLE;
     if (dev->physical.timestamp_bits) {

@@ -84,25 +84,32 @@ static gb_status slot_record(gb_backend_device *dev, gb_vk_slot **slot, gb_error
     return GB_OK;
 }
 
-gb_status gb_vk_submit(gb_backend_device *dev, VkCommandBuffer commands, gb_error *err)
+gb_status gb_vk_submit(gb_backend_device *dev, const VkCommandBuffer *commands, int n,
+                       gb_error *err)
 {
     gb_vk_slot *s = &dev->queue.slot[dev->queue.current];
     gb_status status = slot_wait(dev, s, err);
     if (status) return status;
     VkCommandBuffer list[2];
-    uint32_t n = 0;
+    VkSubmitInfo info = {.sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .pCommandBuffers = list};
     VkResult r = VK_SUCCESS;
     if (s->recording) {
         s->recording = false;
         r = dev->vk.EndCommandBuffer(s->copies);
-        list[n++] = s->copies;
+        list[info.commandBufferCount++] = s->copies;
+    } else if (!n) {
+        return GB_OK;
     }
-    if (commands) list[n++] = commands;
-    if (!n) return GB_OK;
-    VkSubmitInfo info = {
-        .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO, .commandBufferCount = n, .pCommandBuffers = list};
-    if (r == VK_SUCCESS) r = dev->vk.QueueSubmit(dev->queue.handle, 1, &info, s->fence);
-    if (r != VK_SUCCESS) return gb_vk_fail(dev, r, "submitting work", err);
+    for (int i = 0; r == VK_SUCCESS && i < (n ? n : 1); i++) {
+        if (n) list[info.commandBufferCount++] = commands[i];
+        VkFence fence = i >= n - 1 ? s->fence : VK_NULL_HANDLE; /* signals for all before it */
+        r = dev->vk.QueueSubmit(dev->queue.handle, 1, &info, fence);
+        info.commandBufferCount = 0;
+    }
+    if (r != VK_SUCCESS) {
+        dev->vk.QueueWaitIdle(dev->queue.handle); /* parts without a fence may be under way */
+        return gb_vk_fail(dev, r, "submitting work", err);
+    }
     s->pending = true;
     dev->queue.current = (dev->queue.current + 1) % GB_VK_SLOTS;
     return GB_OK;
@@ -110,7 +117,7 @@ gb_status gb_vk_submit(gb_backend_device *dev, VkCommandBuffer commands, gb_erro
 
 gb_status gb_vk_wait(gb_backend_device *dev, gb_error *err)
 {
-    gb_status status = gb_vk_submit(dev, VK_NULL_HANDLE, err);
+    gb_status status = gb_vk_submit(dev, NULL, 0, err);
     for (int i = 0; i < GB_VK_SLOTS && !status; i++)
         status = slot_wait(dev, &dev->queue.slot[i], err);
     return status;
@@ -144,7 +151,7 @@ static gb_status write_staged(gb_backend_device *dev, gb_backend_buffer *buf, ui
         if (!status && !s->staging)
             status = gb_vk_buffer_create(dev, GB_VK_UPLOAD, STAGING_BYTES, &s->staging, err);
         if (!status && s->used == STAGING_BYTES) {
-            status = gb_vk_submit(dev, VK_NULL_HANDLE, err);
+            status = gb_vk_submit(dev, NULL, 0, err);
             if (!status) continue;
         }
         if (status) return status;

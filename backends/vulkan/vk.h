@@ -58,6 +58,7 @@
     F(ResetFences)                                                                                 \
     F(GetFenceStatus)                                                                              \
     F(QueueSubmit)                                                                                 \
+    F(QueueWaitIdle)                                                                               \
     F(CreateShaderModule)                                                                          \
     F(DestroyShaderModule)                                                                         \
     F(CreateDescriptorSetLayout)                                                                   \
@@ -177,8 +178,9 @@ gb_status gb_vk_queue_open(gb_backend_device *dev, gb_error *err);
 void gb_vk_queue_close(gb_backend_device *dev);
 /* Makes everything earlier on the queue visible to what follows, and to the host after a wait. */
 void gb_vk_full_barrier(gb_backend_device *dev, VkCommandBuffer commands);
-/* Submits recorded copies, then commands (may be VK_NULL_HANDLE). */
-gb_status gb_vk_submit(gb_backend_device *dev, VkCommandBuffer commands, gb_error *err);
+/* Submits recorded copies, then n command buffers, each as a job of its own. */
+gb_status gb_vk_submit(gb_backend_device *dev, const VkCommandBuffer *commands, int n,
+                       gb_error *err);
 /* Submits recorded copies and waits until the queue is empty. */
 gb_status gb_vk_wait(gb_backend_device *dev, gb_error *err);
 gb_status gb_vk_write(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,

@@ -171,7 +171,7 @@ static void writes_runs_and_reads_in_order(void **state)
     for (int run = 0; run < 20; run++) { /* more than there are slots, none waited for */
         for (int i = 0; i < N; i++) a[i] = (float)(i + run);
         assert_good(gb_vk_write(device, f.buf[0], 0, 4 * N, a, &err), &err);
-        assert_good(gb_vk_submit(device, twice, &err), &err);
+        assert_good(gb_vk_submit(device, &twice, 1, &err), &err);
     }
     assert_good(gb_vk_read(device, f.buf[1], 0, 4 * N, b, &err), &err);
     for (int i = 0; i < N; i++) assert_float_equal(b[i], 1 + 20 * i + 190, 0);
