@@ -322,13 +322,15 @@ void gb_reduce_n(gb_graph *g, gb_xb *b, const gb_x *y, int n_red, const gb_value
 gb_value gb_reshape_to(gb_graph *g, gb_value v, const gb_shape *to)
 {
     if (gb_graph_failed(g) || gb_shape_equal(gb_shape_ptr(g, v), to)) return v;
-    return gb_op2(g, "Reshape", v, gb_constant_ints(g, to->dim, to->rank));
+    const gb_shape shape = *to; /* as in gb_sum_to */
+    return gb_op2(g, "Reshape", v, gb_constant_ints(g, shape.dim, shape.rank));
 }
 
 gb_value gb_expand_to(gb_graph *g, gb_value v, const gb_shape *to)
 {
     if (gb_graph_failed(g) || gb_shape_equal(gb_shape_ptr(g, v), to)) return v;
-    return gb_op2(g, "Expand", v, gb_constant_ints(g, to->dim, to->rank));
+    const gb_shape shape = *to; /* as in gb_sum_to */
+    return gb_op2(g, "Expand", v, gb_constant_ints(g, shape.dim, shape.rank));
 }
 
 gb_value gb_sum_to(gb_graph *g, gb_value v, const gb_shape *to)

@@ -15,7 +15,7 @@ static void infer_reshape(gb_graph *g, const gb_node *n)
     for (int i = 0; i < s.rank; i++) {
         if (dims[i] == 0 && !gb_node_int(n, "allowzero")) dims[i] = i < in->rank ? in->dim[i] : 0;
         if (dims[i] == -1 && wild < 0) wild = i;
-        else known *= dims[i];
+        else if (__builtin_mul_overflow(known, dims[i], &known)) total = -1;
         s.dim[i] = dims[i];
     }
     if (wild >= 0) s.dim[wild] = known > 0 ? total / known : 0;
