@@ -6,7 +6,7 @@
 #include "backends/cpu/kernels/winograd.h"
 
 enum { TILES_MIN = 128, ROWS = 48, DEPTH = 128 };
-#define CHUNK_BYTES (4 << 20) /* of transformed operands: they pass through the shared cache */
+#define CHUNK_BYTES (2 << 20) /* of transformed operands: they pass through the shared cache */
 
 typedef struct {
     gb_conv_dims d;
