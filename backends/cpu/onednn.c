@@ -43,7 +43,8 @@ enum { PARTS = 16, ROWS_A_PART = 256, ALIGN = 64 };
 typedef dnnl_memory_desc_t layout;
 typedef const_dnnl_memory_desc_t layout_ref;
 #define REF(l) (l)
-#define LAYOUT_ANY(l, n, dims) dnnl_memory_desc_create_with_tag(l, n, dims, dnnl_f32, dnnl_format_tag_any)
+#define LAYOUT_ANY(l, n, dims)                                                                     \
+    dnnl_memory_desc_create_with_tag(l, n, dims, dnnl_f32, dnnl_format_tag_any)
 #define LAYOUT_STRIDED(l, n, dims, strides)                                                        \
     dnnl_memory_desc_create_with_strides(l, n, dims, dnnl_f32, strides)
 #define LAYOUT_FREE(l) dnnl_memory_desc_destroy(l)
@@ -52,7 +53,8 @@ typedef dnnl_primitive_desc_t description;
 typedef dnnl_memory_desc_t layout;
 typedef const dnnl_memory_desc_t *layout_ref;
 #define REF(l) (&(l))
-#define LAYOUT_ANY(l, n, dims) dnnl_memory_desc_init_by_tag(l, n, dims, dnnl_f32, dnnl_format_tag_any)
+#define LAYOUT_ANY(l, n, dims)                                                                     \
+    dnnl_memory_desc_init_by_tag(l, n, dims, dnnl_f32, dnnl_format_tag_any)
 #define LAYOUT_STRIDED(l, n, dims, strides)                                                        \
     dnnl_memory_desc_init_by_strides(l, n, dims, dnnl_f32, strides)
 #define LAYOUT_FREE(l) (void)(l)
@@ -112,9 +114,9 @@ static dnnl_status_t describe_conv(description *pd, gb_contraction_kind kind, co
                                                              &l->w, &l->y, v->stride, v->dilation,
                                                              v->pad0, v->pad1);
     else
-        s = dnnl_dilated_convolution_backward_weights_desc_init(
-            &op, dnnl_convolution_direct, &l->x, &l->w, NULL, &l->y, v->stride, v->dilation,
-            v->pad0, v->pad1);
+        s = dnnl_dilated_convolution_backward_weights_desc_init(&op, dnnl_convolution_direct, &l->x,
+                                                                &l->w, NULL, &l->y, v->stride,
+                                                                v->dilation, v->pad0, v->pad1);
     description hint = NULL;
     if (!s) s = dnnl_primitive_desc_create(&hint, &forward, attr, e, NULL);
     if (!s) s = dnnl_primitive_desc_create(pd, &op, attr, e, hint);
@@ -213,7 +215,8 @@ static dnnl_status_t filter_layout(layout *l, const gb_conv_dims *d, bool any)
 static window window_of(const gb_conv_dims *d)
 {
     int64_t down = (d->oh - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1 - d->h - d->pad_top;
-    int64_t right = (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dilation_w + 1 - d->w - d->pad_left;
+    int64_t right =
+        (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dilation_w + 1 - d->w - d->pad_left;
     return (window){{d->stride_h, d->stride_w},
                     {d->dilation_h - 1, d->dilation_w - 1},
                     {d->pad_top, d->pad_left},
@@ -268,8 +271,9 @@ static dnnl_status_t make_worker(worker_set *w, description pd, gb_contraction_k
     if (!s) s = dnnl_memory_create(&w->x, x, e, DNNL_MEMORY_NONE);
     if (!s) s = dnnl_memory_create(&w->w, f, e, DNNL_MEMORY_NONE);
     if (!s) s = dnnl_memory_create(&w->y, y, e, DNNL_MEMORY_NONE);
-    if (!s) s = dnnl_memory_create(&w->scratchpad, queried(pd, dnnl_query_scratchpad_md), e,
-                                   DNNL_MEMORY_NONE);
+    if (!s)
+        s = dnnl_memory_create(&w->scratchpad, queried(pd, dnnl_query_scratchpad_md), e,
+                               DNNL_MEMORY_NONE);
     return s;
 }
 
@@ -420,10 +424,8 @@ static void do_part(void *ctx, int64_t part, int worker)
               : p->kind == GB_CONV_WEIGHTS ? j->weights + (size_t)part * o->weights_bytes
                                            : j->weights);
     set(w->scratchpad, j->scratchpads + (size_t)worker * o->scratchpad_bytes);
-    dnnl_exec_arg_t args[] = {{o->x_arg, w->x},
-                              {o->w_arg, w->w},
-                              {o->y_arg, w->y},
-                              {DNNL_ARG_SCRATCHPAD, w->scratchpad}};
+    dnnl_exec_arg_t args[] = {
+        {o->x_arg, w->x}, {o->w_arg, w->w}, {o->y_arg, w->y}, {DNNL_ARG_SCRATCHPAD, w->scratchpad}};
     if (!execute(k->primitive, w->stream, args, 4)) j->failed = true;
 }
 

@@ -119,8 +119,10 @@ void gb_pool_run(gb_pool *p, int64_t tasks, gb_pool_fn fn, void *ctx)
     wake_sleepers(p);
     take_part(p, 0);
     for (int i = 0; atomic_load(&p->done) < tasks; i++) {
-        if (i < SPINS_BEFORE_YIELD) relax();
-        else sched_yield();
+        if (i < SPINS_BEFORE_YIELD)
+            relax();
+        else
+            sched_yield();
     }
     atomic_flag_clear(&p->taken);
 }

@@ -34,7 +34,7 @@ static double now(void)
         v acc[12] = {0}, x = {0}, y = {0};                                                         \
         for (int i = 0; i < 12; i++) __asm__ volatile("" : "+x"(acc[i])); /* not known equal */    \
         for (int r = 0; r < rounds; r++) {                                                         \
-            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) acc[i] = acc[i] * x + y;                \
+            _Pragma("GCC unroll 12") for (int i = 0; i < 12; i++) acc[i] = acc[i] * x + y;         \
             __asm__ volatile("" : "+x"(x));                                                        \
         }                                                                                          \
         for (int i = 1; i < 12; i++) acc[0] += acc[i];                                             \
@@ -95,10 +95,10 @@ static void measure(const gb_cpu *cpu, const task *t, const char *impl, double m
     if (gb_contraction_plan_make(cpu, &t->problem, impl, &plan, NULL)) return;
     const gb_conv_dims *d = &t->problem.conv;
     const gb_gemm_dims *g = &t->problem.gemm;
-    size_t n = t->problem.kind == GB_GEMM ? (size_t)(g->m * g->k + g->k * g->n + g->m * g->n)
-                                          : (size_t)(d->n * (d->h * d->w * d->c +
-                                                             d->oh * d->ow * d->o) +
-                                                     d->o * d->kh * d->kw * d->c);
+    size_t n = t->problem.kind == GB_GEMM
+                   ? (size_t)(g->m * g->k + g->k * g->n + g->m * g->n)
+                   : (size_t)(d->n * (d->h * d->w * d->c + d->oh * d->ow * d->o) +
+                              d->o * d->kh * d->kw * d->c);
     float *a = filled(n), *b = filled(n), *c = filled(n);
     gb_contraction_args args = {.a = a, .b = b, .c = c};
     args.scratch = filled(plan.scratch_bytes / sizeof(float) + 1);
@@ -127,17 +127,37 @@ static task conv(const char *name, gb_contraction_kind kind, int64_t n, int64_t 
                  int64_t o, int64_t k, int64_t stride)
 {
     int64_t out = (hw + 2 * (k / 2) - k) / stride + 1;
-    gb_conv_dims d = {.n = n, .h = hw, .w = hw, .c = c, .oh = out, .ow = out, .o = o, .kh = k,
-                      .kw = k, .groups = 1, .stride_h = stride, .stride_w = stride,
-                      .dilation_h = 1, .dilation_w = 1, .pad_top = k / 2, .pad_left = k / 2};
-    return (task){name, {.kind = kind, .conv = d},
-                  2.0 * (double)(n * out * out) * (double)(c * o * k * k)};
+    gb_conv_dims d = {.n = n,
+                      .h = hw,
+                      .w = hw,
+                      .c = c,
+                      .oh = out,
+                      .ow = out,
+                      .o = o,
+                      .kh = k,
+                      .kw = k,
+                      .groups = 1,
+                      .stride_h = stride,
+                      .stride_w = stride,
+                      .dilation_h = 1,
+                      .dilation_w = 1,
+                      .pad_top = k / 2,
+                      .pad_left = k / 2};
+    return (task){
+        name, {.kind = kind, .conv = d}, 2.0 * (double)(n * out * out) * (double)(c * o * k * k)};
 }
 
 static task gemm(const char *name, int64_t m, int64_t n, int64_t k, bool ta, bool tb)
 {
-    gb_gemm_dims d = {.m = m, .n = n, .k = k, .batch = {1, 1}, .a_row = ta ? 1 : k,
-                      .a_col = ta ? m : 1, .b_row = tb ? 1 : n, .b_col = tb ? k : 1, .c_row = n};
+    gb_gemm_dims d = {.m = m,
+                      .n = n,
+                      .k = k,
+                      .batch = {1, 1},
+                      .a_row = ta ? 1 : k,
+                      .a_col = ta ? m : 1,
+                      .b_row = tb ? 1 : n,
+                      .b_col = tb ? k : 1,
+                      .c_row = n};
     return (task){name, {.kind = GB_GEMM, .gemm = d}, 2.0 * (double)m * (double)n * (double)k};
 }
 
@@ -147,13 +167,20 @@ static size_t tasks_of(task *t)
         const char *name;
         int64_t hw, c, o, k, stride;
     } convs[] = {
-        {"64x32x32 3x3", 32, 64, 64, 3, 1},       {"128x16x16 3x3", 16, 128, 128, 3, 1},
-        {"256x8x8 3x3", 8, 256, 256, 3, 1},       {"512x4x4 3x3", 4, 512, 512, 3, 1},
-        {"16x32x32 3x3", 32, 16, 16, 3, 1},       {"32x16x16 3x3", 16, 32, 32, 3, 1},
-        {"64x8x8 3x3", 8, 64, 64, 3, 1},          {"3-16x32x32 3x3", 32, 3, 16, 3, 1},
-        {"1-32x28x28 3x3", 28, 1, 32, 3, 1},      {"32-64x14x14 3x3", 14, 32, 64, 3, 1},
-        {"64-128x32x32 3x3 s2", 32, 64, 128, 3, 2}, {"16-32x32x32 3x3 s2", 32, 16, 32, 3, 2},
-        {"64-128x32x32 1x1 s2", 32, 64, 128, 1, 2}, {"64x32x32 1x1", 32, 64, 64, 1, 1},
+        {"64x32x32 3x3", 32, 64, 64, 3, 1},
+        {"128x16x16 3x3", 16, 128, 128, 3, 1},
+        {"256x8x8 3x3", 8, 256, 256, 3, 1},
+        {"512x4x4 3x3", 4, 512, 512, 3, 1},
+        {"16x32x32 3x3", 32, 16, 16, 3, 1},
+        {"32x16x16 3x3", 16, 32, 32, 3, 1},
+        {"64x8x8 3x3", 8, 64, 64, 3, 1},
+        {"3-16x32x32 3x3", 32, 3, 16, 3, 1},
+        {"1-32x28x28 3x3", 28, 1, 32, 3, 1},
+        {"32-64x14x14 3x3", 14, 32, 64, 3, 1},
+        {"64-128x32x32 3x3 s2", 32, 64, 128, 3, 2},
+        {"16-32x32x32 3x3 s2", 32, 16, 32, 3, 2},
+        {"64-128x32x32 1x1 s2", 32, 64, 128, 1, 2},
+        {"64x32x32 1x1", 32, 64, 64, 1, 1},
     };
     static const char *const kinds[] = {"fwd", "data", "wgt"};
     static char names[64][48];
@@ -196,10 +223,14 @@ int main(int argc, char **argv)
             for (cpu.isa = GB_ISA_BASELINE; strcmp(argv[i + 1], gb_isa_name(cpu.isa)); cpu.isa++)
                 if (cpu.isa == gb_isa_best()) return 2;
             i++;
-        } else if (!strcmp(argv[i], "--threads") && i + 1 < argc) threads = atoi(argv[++i]);
-        else if (!strcmp(argv[i], "--impl") && i + 1 < argc) impl = argv[++i];
-        else if (!strcmp(argv[i], "--ms") && i + 1 < argc) ms = atof(argv[++i]);
-        else words[count++] = argv[i];
+        } else if (!strcmp(argv[i], "--threads") && i + 1 < argc)
+            threads = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--impl") && i + 1 < argc)
+            impl = argv[++i];
+        else if (!strcmp(argv[i], "--ms") && i + 1 < argc)
+            ms = atof(argv[++i]);
+        else
+            words[count++] = argv[i];
     }
     if (threads < 1 || threads > 256 || gb_pool_create(threads, &cpu.pool, NULL)) return 2;
     task tasks[64];

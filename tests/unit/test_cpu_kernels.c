@@ -17,7 +17,8 @@
 #define SENTINEL 12345.0f
 
 typedef struct {
-    int64_t n, h, w, c, o, kh, kw, groups, stride[2], dilation[2], pad[4]; /* top left bottom right */
+    int64_t n, h, w, c, o, kh, kw, groups, stride[2], dilation[2],
+        pad[4]; /* top left bottom right */
 } conv_case;
 
 /* clang-format off */
@@ -73,10 +74,20 @@ static const gemm_case gemms[] = {
 
 static gb_contraction conv_problem(const conv_case *c, gb_contraction_kind kind)
 {
-    gb_conv_dims d = {.n = c->n, .h = c->h, .w = c->w, .c = c->c, .o = c->o, .kh = c->kh,
-                      .kw = c->kw, .groups = c->groups, .stride_h = c->stride[0],
-                      .stride_w = c->stride[1], .dilation_h = c->dilation[0],
-                      .dilation_w = c->dilation[1], .pad_top = c->pad[0], .pad_left = c->pad[1]};
+    gb_conv_dims d = {.n = c->n,
+                      .h = c->h,
+                      .w = c->w,
+                      .c = c->c,
+                      .o = c->o,
+                      .kh = c->kh,
+                      .kw = c->kw,
+                      .groups = c->groups,
+                      .stride_h = c->stride[0],
+                      .stride_w = c->stride[1],
+                      .dilation_h = c->dilation[0],
+                      .dilation_w = c->dilation[1],
+                      .pad_top = c->pad[0],
+                      .pad_left = c->pad[1]};
     d.oh = (c->h + c->pad[0] + c->pad[2] - c->dilation[0] * (c->kh - 1) - 1) / c->stride[0] + 1;
     d.ow = (c->w + c->pad[1] + c->pad[3] - c->dilation[1] * (c->kw - 1) - 1) / c->stride[1] + 1;
     return (gb_contraction){.kind = kind, .conv = d};
@@ -166,9 +177,12 @@ static void conv_oracle(const gb_contraction *p, const float *a, const float *b,
                     xi = ((n * d->h + iy) * d->w + ix) * d->c + o / og * cg + i;
                     yi = ((n * d->oh + oy) * d->ow + ox) * d->o + o;
                     wi = ((o * d->kh + fy) * d->kw + fx) * cg + i;
-                    if (p->kind == GB_CONV_FORWARD) c[yi] += (double)a[xi] * b[wi];
-                    else if (p->kind == GB_CONV_DATA) c[xi] += (double)a[yi] * b[wi];
-                    else c[wi] += (double)a[yi] * b[xi];
+                    if (p->kind == GB_CONV_FORWARD)
+                        c[yi] += (double)a[xi] * b[wi];
+                    else if (p->kind == GB_CONV_DATA)
+                        c[xi] += (double)a[yi] * b[wi];
+                    else
+                        c[wi] += (double)a[yi] * b[xi];
                 }
         }
 }
@@ -182,8 +196,10 @@ static const double *oracle(const gb_contraction *p, const float *a, const float
     free(want);
     want = calloc(count + 1, sizeof *want);
     assert_non_null(want);
-    if (p->kind == GB_GEMM) gemm_oracle(&p->gemm, a, b, want);
-    else conv_oracle(p, a, b, want);
+    if (p->kind == GB_GEMM)
+        gemm_oracle(&p->gemm, a, b, want);
+    else
+        conv_oracle(p, a, b, want);
     last = *p;
     return want;
 }
@@ -231,7 +247,7 @@ static void run_plan(const gb_contraction_plan *plan, gb_contraction_args args)
 
 typedef struct {
     int64_t cols;
-    float *c;      /* of a conv: rows are contiguous */
+    float *c; /* of a conv: rows are contiguous */
 } hook;
 
 /* Doubles, so that an element visited twice or never shows. */
@@ -301,8 +317,10 @@ static bool can(const gb_cpu *cpu, const gb_contraction *p, const char *name)
 {
     gb_contraction_plan plan;
     gb_status status = gb_contraction_plan_make(cpu, p, name, &plan, NULL);
-    if (!status) gb_contraction_plan_free(&plan);
-    else assert_int_equal(status, GB_UNSUPPORTED);
+    if (!status)
+        gb_contraction_plan_free(&plan);
+    else
+        assert_int_equal(status, GB_UNSUPPORTED);
     return !status;
 }
 
@@ -441,8 +459,7 @@ static void pool_does_every_task_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pool_does_every_task_once),
-        cmocka_unit_test(every_element_is_exact),
+        cmocka_unit_test(pool_does_every_task_once), cmocka_unit_test(every_element_is_exact),
         cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(every_problem_has_an_implementation_and_names_are_checked)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,7 +56,8 @@ void gb_contraction_run(const gb_contraction_plan *plan, const gb_contraction_ar
 
 const char *gb_contraction_impl_name(size_t index)
 {
-    const gb_contraction_impl *const *list = impls_of(GB_ISA_BASELINE); /* all levels have the same */
+    const gb_contraction_impl *const *list =
+        impls_of(GB_ISA_BASELINE); /* all levels have the same */
     for (size_t i = 0; list[i]; i++) {
         bool again = false; /* a method may have one entry a kind */
         for (size_t j = 0; j < i; j++) again |= !strcmp(list[j]->name, list[i]->name);

@@ -93,8 +93,8 @@ static void do_row(void *ctx, int64_t row, int worker)
 }
 
 /* sum[c] += the products of `count` pixels. */
-static void add_products(float *sum, const float *dy, const float *x, int64_t count,
-                         int64_t x_step, int64_t channels)
+static void add_products(float *sum, const float *dy, const float *x, int64_t count, int64_t x_step,
+                         int64_t channels)
 {
     int64_t c = 0;
     for (; c + LANES <= channels; c += LANES) {
@@ -128,8 +128,8 @@ static void do_part(void *ctx, int64_t part, int worker)
             until = min_of(until, d->ow);
             if (y < 0 || y >= d->h || until <= from) continue;
             const float *dy = j->args->a + (r * d->ow + from) * d->c;
-            const float *x = j->args->b +
-                             ((r / d->oh * d->h + y) * d->w + from * d->stride_w + fx) * d->c;
+            const float *x =
+                j->args->b + ((r / d->oh * d->h + y) * d->w + from * d->stride_w + fx) * d->c;
             add_products(sums + t * d->c, dy, x, until - from, d->stride_w * d->c, d->c);
         }
 }

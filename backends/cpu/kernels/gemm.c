@@ -22,7 +22,7 @@ typedef struct {
     bool accumulate, thin, a_in_place, b_in_place;
     int64_t batches, panels;
     int64_t row_blocks, column_blocks, parts;
-    int64_t b_batches, b_floats;        /* packed: how many matrices, floats of each */
+    int64_t b_batches, b_floats; /* packed: how many matrices, floats of each */
     int64_t parts_floats, worker_floats;
 } gemm;
 
@@ -45,8 +45,8 @@ static void plan_layouts(gemm *g)
     }
     int64_t far = d->a_col == 1 ? d->a_row : d->a_col;
     g->a_in_place = (d->a_col == 1 || d->a_row == 1) && !(d->n > TILE_COLS && collides(far));
-    g->b_batches = g->b_in_place ? 0 : (d->b_batch[0] ? d->batch[0] : 1) *
-                                           (d->b_batch[1] ? d->batch[1] : 1);
+    g->b_batches =
+        g->b_in_place ? 0 : (d->b_batch[0] ? d->batch[0] : 1) * (d->b_batch[1] ? d->batch[1] : 1);
     if (!g->a_in_place) g->worker_floats = BLOCK_ROWS * COPY_LD;
 }
 
@@ -102,7 +102,8 @@ static void pack(float *to, int64_t ld, const float *from, int64_t row, int64_t 
         return;
     }
     for (int64_t k = 0; k < depth; k++) {
-        if (row == 1) memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
+        if (row == 1)
+            memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
         else
             for (int64_t i = 0; i < rows; i++) to[k * ld + i] = from[i * row + k * col];
     }
@@ -154,10 +155,10 @@ static void do_tile(const job *j, const block *k, const tile_out *out, int64_t r
     const gemm *g = j->g;
     const gb_gemm_dims *d = &g->d;
     int64_t panel = out->col / TILE_COLS, ldb = g->b_in_place ? d->b_row : TILE_COLS;
-    const float *b = g->b_in_place ? j->args->b + at_batch(d, d->b_batch, k->batch) +
-                                         k->k0 * d->b_row + out->col
-                                   : j->b + packed_index(d, k->batch) * g->b_floats +
-                                         (panel * d->k + k->k0) * TILE_COLS;
+    const float *b =
+        g->b_in_place
+            ? j->args->b + at_batch(d, d->b_batch, k->batch) + k->k0 * d->b_row + out->col
+            : j->b + packed_index(d, k->batch) * g->b_floats + (panel * d->k + k->k0) * TILE_COLS;
     const float *a = k->a + (row - k->row0) * k->a_row;
     if (k->a_col == 1) {
         const float *rows[TILE_ROWS];

@@ -26,9 +26,12 @@ static inline gb_contraction_extent gb_contraction_extent_of(const gb_contractio
     switch (p->kind) {
     case GB_GEMM:
         return (gb_contraction_extent){p->gemm.batch[0] * p->gemm.batch[1] * p->gemm.m, p->gemm.n};
-    case GB_CONV_FORWARD: return (gb_contraction_extent){d->n * d->oh * d->ow, d->o};
-    case GB_CONV_DATA: return (gb_contraction_extent){d->n * d->h * d->w, d->c};
-    case GB_CONV_WEIGHTS: break;
+    case GB_CONV_FORWARD:
+        return (gb_contraction_extent){d->n * d->oh * d->ow, d->o};
+    case GB_CONV_DATA:
+        return (gb_contraction_extent){d->n * d->h * d->w, d->c};
+    case GB_CONV_WEIGHTS:
+        break;
     }
     return (gb_contraction_extent){d->o, d->kh * d->kw * (d->c / d->groups)};
 }

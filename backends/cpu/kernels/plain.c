@@ -30,8 +30,7 @@ static void forward_row(const gb_conv_dims *d, const gb_contraction_args *x, int
             const float *pixel = x->a + ((n * d->h + iy) * d->w + ix) * d->c;
             for (int64_t o = 0; o < d->o; o++)
                 for (int64_t i = 0; i < cg; i++)
-                    c[o] += pixel[o / og * cg + i] *
-                            x->b[((o * d->kh + fy) * d->kw + fx) * cg + i];
+                    c[o] += pixel[o / og * cg + i] * x->b[((o * d->kh + fy) * d->kw + fx) * cg + i];
         }
 }
 
@@ -56,8 +55,7 @@ static void data_row(const gb_conv_dims *d, const gb_contraction_args *x, int64_
             const float *pixel = x->a + ((n * d->oh + oy) * d->ow + ox) * d->o;
             for (int64_t o = 0; o < d->o; o++)
                 for (int64_t i = 0; i < cg; i++)
-                    c[o / og * cg + i] += pixel[o] *
-                                          x->b[((o * d->kh + fy) * d->kw + fx) * cg + i];
+                    c[o / og * cg + i] += pixel[o] * x->b[((o * d->kh + fy) * d->kw + fx) * cg + i];
         }
 }
 
@@ -94,10 +92,18 @@ static void do_row(void *ctx, int64_t row, int worker)
     if (!p->accumulate)
         for (int64_t i = 0; i < cols; i++) c[i] = 0;
     switch (p->kind) {
-    case GB_GEMM: gemm_row(&p->gemm, j->args, row, c); break;
-    case GB_CONV_FORWARD: forward_row(&p->conv, j->args, row, c); break;
-    case GB_CONV_DATA: data_row(&p->conv, j->args, row, c); break;
-    case GB_CONV_WEIGHTS: weights_row(&p->conv, j->args, row, c); break;
+    case GB_GEMM:
+        gemm_row(&p->gemm, j->args, row, c);
+        break;
+    case GB_CONV_FORWARD:
+        forward_row(&p->conv, j->args, row, c);
+        break;
+    case GB_CONV_DATA:
+        data_row(&p->conv, j->args, row, c);
+        break;
+    case GB_CONV_WEIGHTS:
+        weights_row(&p->conv, j->args, row, c);
+        break;
     }
     gb_epilogue_apply(&j->args->epilogue, c, row, 1, 0, cols, cols);
 }

@@ -1,7 +1,8 @@
 /* Convolution backward to the weights for images of few channels (first layers): one plane a
  * channel, so that along a row of pixels each tap of each channel is contiguous. A tile has taps
  * for rows and output channels for columns; its k runs over pixels. What it collects is dw
- * transposed, [channel][tap][o]; the batch is cut into parts that are summed in order at the end. */
+ * transposed, [channel][tap][o]; the batch is cut into parts that are summed in order at the end.
+ */
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"

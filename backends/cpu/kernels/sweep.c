@@ -37,12 +37,12 @@ typedef struct {
     int64_t n, groups;
     int64_t src_h, src_w, src_c, dst_h, dst_w, dst_c;
     int64_t step_h, step_w, out_step_h, out_step_w;
-    int64_t kernel;                 /* kh * kw */
-    int64_t grid_h, grid_w;         /* of the largest phase */
-    int64_t y0, y1, x0, x1;         /* bounds of the taps */
-    bool halo;                      /* else the source is read in place */
-    int64_t pitch;                  /* pixels in a row of the copy */
-    int64_t images, band;           /* of a task */
+    int64_t kernel;         /* kh * kw */
+    int64_t grid_h, grid_w; /* of the largest phase */
+    int64_t y0, y1, x0, x1; /* bounds of the taps */
+    bool halo;              /* else the source is read in place */
+    int64_t pitch;          /* pixels in a row of the copy */
+    int64_t images, band;   /* of a task */
     int64_t image_groups, bands, column_blocks, panels_a_block, panels; /* panels: of a group */
     int64_t worker_floats, weights_floats;
     int64_t phases;
@@ -312,8 +312,8 @@ static void tile_block(const unit *u, const phase *p, int64_t group, const pixel
     tile_out out = {px->c, panel * TILE_COLS, rows, 0, u->j->accumulate || segment > 0};
     for (int64_t i = 0; i < panels; i++, w += depth * TILE_COLS, out.col += TILE_COLS) {
         out.cols = (int)min_of(TILE_COLS, ns - out.col);
-        LEVEL(gb_tile_rows)(&out, px->a, s->segment + p->first_segment + segment, chunk, p->run, w,
-                            TILE_COLS);
+        LEVEL(gb_tile_rows)
+        (&out, px->a, s->segment + p->first_segment + segment, chunk, p->run, w, TILE_COLS);
     }
 }
 

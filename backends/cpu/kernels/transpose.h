@@ -1,4 +1,5 @@
-/* to[k * to_row + i] = from[i * from_row + k] for i < rows, k < cols: matrices packed for kernels. */
+/* to[k * to_row + i] = from[i * from_row + k] for i < rows, k < cols: matrices packed for kernels.
+ */
 #ifndef GB_BACKENDS_CPU_KERNELS_TRANSPOSE_H
 #define GB_BACKENDS_CPU_KERNELS_TRANSPOSE_H
 

@@ -22,10 +22,10 @@ enum {
 typedef struct {
     gb_conv_dims d;
     bool accumulate, unfold;
-    int64_t cg, og, filter;        /* channels of a group; floats of a filter */
-    int64_t blocks, rows, parts;   /* blocks of output channels a group; parts of the batch */
-    int64_t images, band;          /* of a block of pixels */
-    int64_t unfolded;              /* floats of a pixel with all its taps */
+    int64_t cg, og, filter;      /* channels of a group; floats of a filter */
+    int64_t blocks, rows, parts; /* blocks of output channels a group; parts of the batch */
+    int64_t images, band;        /* of a block of pixels */
+    int64_t unfolded;            /* floats of a pixel with all its taps */
     int64_t unfolded_floats, pitch, worker_floats;
 } weights;
 
@@ -43,7 +43,8 @@ static weights weights_of(const gb_contraction *problem)
     w.parts = min_of(TASKS_WANTED / (w.blocks * d->groups), PARTS_BYTES / bytes);
     w.parts = min_of(w.parts, d->n);
     if (w.parts < 1) w.parts = 1;
-    int64_t want = w.rows * w.filter * 4 > 128 << 10 && !w.unfold ? BLOCK_PIXELS_MANY : BLOCK_PIXELS;
+    int64_t want =
+        w.rows * w.filter * 4 > 128 << 10 && !w.unfold ? BLOCK_PIXELS_MANY : BLOCK_PIXELS;
     w.images = pixels > 0 && pixels < want ? want / pixels : 1;
     w.band = w.images > 1 ? d->oh : ceil_div(want, d->ow > 0 ? d->ow : 1);
     if (w.unfold) {
@@ -71,8 +72,8 @@ typedef struct {
     const weights *w;
     const float *dy, *x; /* of the group */
     const float *all_x;
-    float *dw;           /* of the group */
-    int64_t o0, o1;      /* output channels within the group */
+    float *dw;      /* of the group */
+    int64_t o0, o1; /* output channels within the group */
     bool accumulate;
 } target;
 
@@ -110,10 +111,9 @@ static void add_block_in_place(const target *t, const block *k)
         seen_by(fx, d->stride_w, d->w, d->ow, &x0, &x1);
         if (y0 < k->row0) y0 = k->row0;
         y1 = min_of(y1, k->row0 + k->rows);
-        tile_steps steps = {
-            {k->images, y1 > y0 ? y1 - y0 : 0, x1 - x0},
-            {d->oh * d->ow * d->o, d->ow * d->o, d->o},
-            {d->h * d->w * d->c, d->stride_h * d->w * d->c, d->stride_w * d->c}};
+        tile_steps steps = {{k->images, y1 > y0 ? y1 - y0 : 0, x1 - x0},
+                            {d->oh * d->ow * d->o, d->ow * d->o, d->o},
+                            {d->h * d->w * d->c, d->stride_h * d->w * d->c, d->stride_w * d->c}};
         const float *dy = t->dy, *x = t->x;
         if (steps.count[0] * steps.count[1] * steps.count[2] > 0) {
             dy += ((k->image0 * d->oh + y0) * d->ow + x0) * d->o;
@@ -155,8 +155,7 @@ static void unfold_image(const target *t, const block *k, const float *x, float 
     halo g = {d->h, d->w, d->c, -d->pad_left, t->w->pitch};
     int64_t rows = (k->rows - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
     for (int64_t y = 0; y < rows; y++)
-        halo_copy_row(&g, copy + y * t->w->pitch * d->c, x,
-                      k->row0 * d->stride_h - d->pad_top + y);
+        halo_copy_row(&g, copy + y * t->w->pitch * d->c, x, k->row0 * d->stride_h - d->pad_top + y);
     for (int64_t y = 0; y < k->rows; y++)
         to = unfold_row(t->w, copy + y * d->stride_h * t->w->pitch * d->c + (t->x - t->all_x), to);
 }
@@ -191,8 +190,8 @@ static void do_part(void *ctx, int64_t task, int worker)
     int64_t part = task / (w->blocks * w->d.groups), first = w->d.n * part / w->parts;
     int64_t last = w->d.n * (part + 1) / w->parts;
     target t = {w, j->args->a + g * w->og, j->args->b + g * w->cg, j->args->b};
-    t.dw = (w->parts > 1 ? j->parts + part * w->d.o * w->filter : j->args->c) +
-           g * w->og * w->filter;
+    t.dw =
+        (w->parts > 1 ? j->parts + part * w->d.o * w->filter : j->args->c) + g * w->og * w->filter;
     t.o0 = w->og * b / w->blocks;
     t.o1 = w->og * (b + 1) / w->blocks;
     t.accumulate = w->parts == 1 && w->accumulate;
@@ -200,8 +199,10 @@ static void do_part(void *ctx, int64_t task, int worker)
     do { /* once at least: an empty sum is zero */
         k.images = min_of(w->images, last - k.image0);
         k.rows = min_of(w->band, w->d.oh - k.row0);
-        if (w->unfold) add_block_unfolded(&t, &k, j->unfolded + worker * w->worker_floats);
-        else add_block_in_place(&t, &k);
+        if (w->unfold)
+            add_block_unfolded(&t, &k, j->unfolded + worker * w->worker_floats);
+        else
+            add_block_in_place(&t, &k);
         t.accumulate = true;
         k.row0 += w->band;
         if (k.row0 < w->d.oh) continue;

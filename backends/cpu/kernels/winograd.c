@@ -12,14 +12,14 @@ enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256 };
 typedef struct {
     int m, positions;
     bool backward, accumulate;
-    int64_t n, h, w, c;               /* source */
-    int64_t oh, ow, o, pad_y, pad_x;  /* destination */
-    int64_t tiles_h, tiles_w;         /* of an image */
-    int64_t images, band;             /* of a task; band in rows of tiles */
+    int64_t n, h, w, c;              /* source */
+    int64_t oh, ow, o, pad_y, pad_x; /* destination */
+    int64_t tiles_h, tiles_w;        /* of an image */
+    int64_t images, band;            /* of a task; band in rows of tiles */
     int64_t image_groups, bands, panels;
-    int64_t ldv, ldm;                 /* from tile to tile: transformed inputs, products */
-    int64_t stride_v, stride_m;       /* from position to position */
-    int64_t stride_u;                 /* filters, from position to position */
+    int64_t ldv, ldm;           /* from tile to tile: transformed inputs, products */
+    int64_t stride_v, stride_m; /* from position to position */
+    int64_t stride_u;           /* filters, from position to position */
     int64_t zeros, worker_floats;
 } winograd;
 
@@ -32,8 +32,11 @@ static winograd winograd_of(const gb_contraction *problem, int m)
 {
     const gb_conv_dims *d = &problem->conv;
     bool back = problem->kind == GB_CONV_DATA;
-    winograd p = {.m = m, .positions = (m + 2) * (m + 2), .backward = back,
-                  .accumulate = problem->accumulate, .n = d->n};
+    winograd p = {.m = m,
+                  .positions = (m + 2) * (m + 2),
+                  .backward = back,
+                  .accumulate = problem->accumulate,
+                  .n = d->n};
     p.h = back ? d->oh : d->h, p.w = back ? d->ow : d->w, p.c = back ? d->o : d->c;
     p.oh = back ? d->h : d->oh, p.ow = back ? d->w : d->ow, p.o = back ? d->c : d->o;
     p.pad_y = back ? 2 - d->pad_top : d->pad_top, p.pad_x = back ? 2 - d->pad_left : d->pad_left;
@@ -73,8 +76,7 @@ static void gather_filters(const job *j, int64_t panel, int64_t k0, int64_t coun
         for (int64_t k = 0; k < count; k++)
             for (int64_t t = 0; t < 9; t++)
                 memcpy(to + (k * 9 + t) * TILE_COLS,
-                       j->args->b + ((k0 + k) * 9 + 8 - t) * p->o + n0,
-                       (size_t)cols * sizeof *to);
+                       j->args->b + ((k0 + k) * 9 + 8 - t) * p->o + n0, (size_t)cols * sizeof *to);
         return;
     }
     for (int64_t t = 0; t < 9; t++) /* filters[n = o][tap][k = c] */
@@ -137,8 +139,10 @@ WINOGRAD void transform_output(const winograd *p, int m, const float *from, floa
             y[i] = load(position);
         }
         winograd_2d(winograd_output_1d, m, m + 2, m, y);
-        if (rows == m && cols == m) store_outputs(p, y, a, to + o, m, m);
-        else store_outputs(p, y, a, to + o, rows, cols);
+        if (rows == m && cols == m)
+            store_outputs(p, y, a, to + o, m, m);
+        else
+            store_outputs(p, y, a, to + o, rows, cols);
     }
 }
 
@@ -187,7 +191,8 @@ WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
     if (u.rows <= 0) return;
     u.v = j->workers + worker * p->worker_floats;
     u.products = u.v + p->positions * p->stride_v;
-    winograd_image source = {j->args->a + u.image0 * p->h * p->w * p->c, j->zeros, p->h, p->w, p->c};
+    winograd_image source = {j->args->a + u.image0 * p->h * p->w * p->c, j->zeros, p->h, p->w,
+                             p->c};
     int64_t tile = 0;
     for (int64_t i = 0; i < u.images; i++, source.pixels += p->h * p->w * p->c)
         for (int64_t y = u.row0; y < u.row0 + u.rows; y++)
@@ -229,8 +234,8 @@ static void unit_4(void *ctx, int64_t task, int worker)
 static gb_status prepare_for(gb_contraction_plan *plan, int m)
 {
     winograd p = winograd_of(&plan->problem, m);
-    int64_t floats = p.positions * p.stride_u + p.zeros +
-                     gb_pool_workers(plan->cpu.pool) * p.worker_floats;
+    int64_t floats =
+        p.positions * p.stride_u + p.zeros + gb_pool_workers(plan->cpu.pool) * p.worker_floats;
     plan->scratch_bytes = (size_t)floats * sizeof(float);
     return GB_OK;
 }

@@ -190,9 +190,9 @@ WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winogra
 static inline bool winograd_fits(const gb_contraction *p)
 {
     const gb_conv_dims *d = &p->conv;
-    return p->kind != GB_GEMM && d->kh == 3 && d->kw == 3 && d->stride_h == 1 &&
-           d->stride_w == 1 && d->dilation_h == 1 && d->dilation_w == 1 && d->groups == 1 &&
-           d->c % LANES == 0 && d->o % LANES == 0;
+    return p->kind != GB_GEMM && d->kh == 3 && d->kw == 3 && d->stride_h == 1 && d->stride_w == 1 &&
+           d->dilation_h == 1 && d->dilation_w == 1 && d->groups == 1 && d->c % LANES == 0 &&
+           d->o % LANES == 0;
 }
 
 #endif

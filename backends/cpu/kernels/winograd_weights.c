@@ -13,10 +13,10 @@ typedef struct {
     bool accumulate;
     int m, positions;
     int64_t tiles_h, tiles_w;
-    int64_t chunk, chunks;        /* rows of tiles of all images */
-    int64_t ldx, ldy;             /* from tile to tile: transformed x and dy */
-    int64_t stride_x, stride_y;   /* from position to position */
-    int64_t stride_w, blocks;     /* dw from position to position; blocks of output channels */
+    int64_t chunk, chunks;      /* rows of tiles of all images */
+    int64_t ldx, ldy;           /* from tile to tile: transformed x and dy */
+    int64_t stride_x, stride_y; /* from position to position */
+    int64_t stride_w, blocks;   /* dw from position to position; blocks of output channels */
     int64_t zeros;
 } plan;
 
@@ -57,8 +57,8 @@ WINOGRAD void transform_row(const job *j, int m, int64_t task)
         int64_t tile = task * p->tiles_w + i;
         winograd_square_at(winograd_input_1d, m, m + 2, &x, ty - d->pad_top, i * m - d->pad_left,
                            j->x + tile * p->ldx, p->stride_x);
-        winograd_square_at(winograd_output_gradient_1d, m, m, &dy, ty, i * m,
-                           j->dy + tile * p->ldy, p->stride_y);
+        winograd_square_at(winograd_output_gradient_1d, m, m, &dy, ty, i * m, j->dy + tile * p->ldy,
+                           p->stride_y);
     }
 }
 
