@@ -4,7 +4,9 @@
  * Every Pointwise or Reduce node gets a draft: its expression with the nodes inlined that may be.
  * Then what is still read is found from the outputs backwards, and that alone is emitted. A node
  * with several readers is computed again in each only where that reads no more memory than keeping
- * its value would (and only if it is cheap): training keeps what the gradient needs once. */
+ * its value would (and only if it is cheap): training keeps what the gradient needs once. A value that
+ * must be kept, but is read by one pointwise node alone, becomes a second output of that node: an
+ * optimizer is one pass over parameter, gradient and moments. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +18,9 @@ typedef struct draft {
     gb_value leaf[GB_MAX_STEP_IN];
     int n_leaves;
     int contraction; /* node whose epilogue this becomes, -1: none */
-    bool absorbed;   /* a contraction that its reader computes */
+    bool absorbed;   /* its reader computes it: a contraction, or a node joined */
+    gb_value extra[GB_MAX_STEP_OUT]; /* values of joined nodes, further outputs of this one */
+    int n_extra;
 } draft;
 
 typedef struct fusion {
@@ -175,6 +179,72 @@ static void find_needed(fusion *f, char *needed)
     }
 }
 
+/* --- joining --- */
+
+/* Is value v kept, and read by pointwise node n alone, so that n can give it as well? */
+static bool may_join(const fusion *f, const gb_node *n, const draft *d, gb_value v)
+{
+    const gb_graph *g = f->g;
+    int p = g->value[v].node;
+    if (p < 0 || !f->draft[p].expr || f->leaf_uses[v] != 1 || f->draft[p].contraction >= 0) return false;
+    const gb_node *producer = &g->node[p];
+    return strcmp(n->op->name, "Pointwise") == 0 && strcmp(producer->op->name, "Pointwise") == 0 &&
+           producer->n_out == 1 && n->n_out == 1 &&
+           d->n_extra + f->draft[p].n_extra + 2 <= GB_MAX_STEP_OUT &&
+           gb_shape_equal(&producer->compute->space, &n->compute->space);
+}
+
+/* Makes producer p, whose value is leaf number k of d, part of d. False where that does not fit. */
+static bool join(fusion *f, draft *d, int k, int p)
+{
+    const draft *from = &f->draft[p];
+    draft out = {.contraction = -1};
+    gb_xb b = {0};
+    gb_x own[GB_MAX_STEP_IN], theirs[GB_MAX_STEP_IN], y[2 * GB_MAX_STEP_OUT], made[GB_MAX_STEP_OUT];
+    gb_value joined = d->leaf[k];
+    bool fits = true;
+    for (int j = 0; j < from->n_leaves && fits; j++) {
+        int at = leaf_index(&out, from->leaf[j]);
+        fits = at >= 0;
+        if (fits) theirs[j] = gb_x_input(&b, at, gb_dtype_is_float(gb_dtype_at(f->g, from->leaf[j])) ? 'f' : 'i');
+    }
+    if (fits) gb_x_inline(&b, from->expr, theirs, NULL, made);
+    for (int j = 0; j < d->n_leaves && fits; j++) {
+        int at = j == k ? 0 : leaf_index(&out, d->leaf[j]);
+        fits = at >= 0;
+        if (!fits) break;
+        own[j] = j == k ? made[0]
+                        : gb_x_input(&b, at, gb_dtype_is_float(gb_dtype_at(f->g, d->leaf[j])) ? 'f' : 'i');
+    }
+    if (fits) {
+        gb_x_inline(&b, d->expr, own, NULL, y); /* n's value, then what it had joined before */
+        int n = d->expr->n_out;
+        for (int j = 0; j < from->expr->n_out; j++) y[n + j] = made[j];
+        for (int j = 0; j < d->n_extra; j++) out.extra[out.n_extra++] = d->extra[j];
+        out.extra[out.n_extra++] = joined;
+        for (int j = 0; j < from->n_extra; j++) out.extra[out.n_extra++] = from->extra[j];
+        out.expr = gb_xb_finish(&b, out.n_leaves, y, n + from->expr->n_out, gb_arena_alloc_hook, f->arena);
+    }
+    gb_xb_free(&b);
+    if (!out.expr) return false;
+    *d = out;
+    return true;
+}
+
+static void join_kept(fusion *f, const char *needed)
+{
+    for (int i = 0; i < f->g->n_nodes; i++) {
+        draft *d = &f->draft[i];
+        if (!needed[i] || !d->expr || d->contraction >= 0) continue;
+        for (int k = 0; k < d->n_leaves; k++) {
+            int p = f->g->value[d->leaf[k]].node;
+            if (!may_join(f, &f->g->node[i], d, d->leaf[k]) || !join(f, d, k, p)) continue;
+            f->draft[p].absorbed = true;
+            k = -1; /* the list of leaves is new */
+        }
+    }
+}
+
 static void choose_epilogues(fusion *f, const char *needed)
 {
     for (int i = 0; i < f->g->n_nodes; i++) {
@@ -231,8 +301,13 @@ static void emit(fusion *f, gb_rewrite *r, int index)
         gb_compute compute = *n->compute;
         compute.expr = d->expr;
         gb_node fused = *n;
+        gb_value out[2 * GB_MAX_STEP_OUT];
+        memcpy(out, n->out, (size_t)n->n_out * sizeof *out);
+        memcpy(out + n->n_out, d->extra, (size_t)d->n_extra * sizeof *out);
         fused.in = d->leaf;
         fused.n_in = d->n_leaves;
+        fused.out = out;
+        fused.n_out = n->n_out + d->n_extra;
         fused.compute = &compute;
         gb_rewrite_copy(r, &fused);
     }
@@ -260,6 +335,7 @@ gb_graph *gb_fuse(const gb_graph *g, gb_error *err)
     } else {
         find_needed(&f, needed);
         choose_epilogues(&f, needed);
+        join_kept(&f, needed);
         if (gb_rewrite_begin(&r, g, err)) {
             for (int i = 0; i < g->n_nodes && !gb_graph_failed(r.to); i++)
                 if (needed[i]) emit(&f, &r, i);

@@ -17,11 +17,12 @@ static gb_value add(gb_graph *g, gb_value a, gb_value b) { return gb_op2(g, "Add
 static gb_value sub(gb_graph *g, gb_value a, gb_value b) { return gb_op2(g, "Sub", a, b); }
 static gb_value scale(gb_graph *g, gb_value a, double k) { return k == 1 ? a : mul(g, a, gb_graph_float(g, k)); }
 
-/* The new value of a state, unless the step is skipped. */
-static void assign(update *u, gb_value state, gb_value value)
+/* Sets the new value of a state, unless the step is skipped; returns what it then holds. */
+static gb_value assign(update *u, gb_value state, gb_value value)
 {
     if (u->apply) value = gb_op3(u->g, "Where", u->apply, value, state);
     gb_graph_update(u->g, state, value);
+    return value;
 }
 
 static gb_value moment(update *u, const char *kind, gb_value param)
@@ -48,8 +49,8 @@ static void sgd(update *u, gb_value p, gb_value d)
 {
     gb_graph *g = u->g;
     if (u->o->momentum > 0) {
-        gb_value m = moment(u, "momentum", p), now = add(g, scale(g, m, u->o->momentum), d);
-        assign(u, m, now);
+        gb_value m = moment(u, "momentum", p);
+        gb_value now = assign(u, m, add(g, scale(g, m, u->o->momentum), d));
         d = u->o->nesterov ? add(g, d, scale(g, now, u->o->momentum)) : now;
     }
     assign(u, p, sub(g, p, mul(g, rate(u, "lr"), d)));
@@ -61,11 +62,10 @@ static void adam(update *u, gb_value p, gb_value d)
 {
     gb_graph *g = u->g;
     gb_value m = moment(u, "mean", p), v = moment(u, "square", p);
-    gb_value new_m = average(g, m, d, u->o->beta1), new_v = average(g, v, mul(g, d, d), u->o->beta2);
+    gb_value new_m = assign(u, m, average(g, m, d, u->o->beta1));
+    gb_value new_v = assign(u, v, average(g, v, mul(g, d, d), u->o->beta2));
     gb_value deviation = mul(g, gb_op1(g, "Sqrt", new_v), gb_graph_scalar(g, "adam_scale", GB_F32));
     gb_value step = gb_op2(g, "Div", new_m, add(g, deviation, gb_graph_float(g, u->o->eps)));
-    assign(u, m, new_m);
-    assign(u, v, new_v);
     gb_value from = p;
     if (u->o->kind == GB_ADAMW && u->decay) from = sub(g, p, mul(g, scale(g, rate(u, "lr"), u->decay), p));
     assign(u, p, sub(g, from, mul(g, rate(u, "adam_lr"), step)));
@@ -75,13 +75,12 @@ static void adam(update *u, gb_value p, gb_value d)
 static void rmsprop(update *u, gb_value p, gb_value d)
 {
     gb_graph *g = u->g;
-    gb_value v = moment(u, "square", p), new_v = average(g, v, mul(g, d, d), u->o->alpha);
+    gb_value v = moment(u, "square", p);
+    gb_value new_v = assign(u, v, average(g, v, mul(g, d, d), u->o->alpha));
     gb_value step = gb_op2(g, "Div", d, add(g, gb_op1(g, "Sqrt", new_v), gb_graph_float(g, u->o->eps)));
-    assign(u, v, new_v);
     if (u->o->momentum > 0) {
-        gb_value m = moment(u, "momentum", p), now = add(g, scale(g, m, u->o->momentum), step);
-        assign(u, m, now);
-        step = now;
+        gb_value m = moment(u, "momentum", p);
+        step = assign(u, m, add(g, scale(g, m, u->o->momentum), step));
     }
     assign(u, p, sub(g, p, mul(g, rate(u, "lr"), step)));
 }
