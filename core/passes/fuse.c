@@ -72,8 +72,11 @@ static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
     if (strcmp(producer->op->name, "Pointwise") != 0 || producer->n_out != 1 ||
         !gb_shape_equal(&producer->compute->space, &n->compute->space))
         return false;
-    if (f->readers[v] == 1) return true;
-    return large_leaves(g, &f->draft[p], &n->compute->space) <= 1 && !is_expensive(f->draft[p].expr);
+    int reads = f->readers[v];
+    if (reads == 1) return true;
+    /* streams of memory: each reader reads the leaves, or one reads them, writes v, and all read v */
+    int leaves = large_leaves(g, &f->draft[p], &n->compute->space);
+    return reads * leaves <= leaves + 1 + reads && !is_expensive(f->draft[p].expr);
 }
 
 /* Operand list under construction: the position of v, appended if new; -1 where it is full. */
@@ -181,7 +184,7 @@ static void find_needed(fusion *f, char *needed)
 
 /* --- joining --- */
 
-/* Is value v kept, and read by pointwise node n alone, so that n can give it as well? */
+/* Is value v read by pointwise node n alone, so that n can give it as well? */
 static bool may_join(const fusion *f, const gb_node *n, const draft *d, gb_value v)
 {
     const gb_graph *g = f->g;

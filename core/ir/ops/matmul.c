@@ -1,4 +1,6 @@
 /* MatMul and Gemm over Dot: [batch…, M, K] · [batch…, K, N], batch axes broadcast. */
+#include <string.h>
+
 #include "core/ir/ops/ops.h"
 
 static void infer_matmul(gb_graph *g, const gb_node *n)
@@ -104,11 +106,26 @@ static gb_value swap_last(gb_graph *g, gb_value v)
     return GB_OP(g, "Transpose", GB_ARGS(v), GB_INTS("perm", perm, (size_t)rank));
 }
 
+static bool is_transposed(const gb_graph *g, gb_value v)
+{
+    int node = g->value[v].node;
+    return node >= 0 && strcmp(g->node[node].op->name, "Transpose") == 0;
+}
+
+/* x·y. The gradient of an operand that is a transposed view is made the other way round, (yᵀ·xᵀ)ᵀ,
+ * so that what lies behind the view gets a dense one: a weight's, as its optimizer wants it. */
+static gb_value dot_like(gb_graph *g, gb_value operand, gb_value x, gb_value y)
+{
+    gb_shape s = *gb_shape_ptr(g, operand);
+    gb_value v = is_transposed(g, operand) ? swap_last(g, gb_op2(g, "Dot", swap_last(g, y), swap_last(g, x)))
+                                           : gb_op2(g, "Dot", x, y);
+    return gb_sum_to(g, v, &s);
+}
+
 static void dot_gradient(gb_graph *g, const gb_node *n, const gb_value *dout, gb_value *din)
 {
-    gb_shape a = *gb_shape_ptr(g, n->in[0]), b = *gb_shape_ptr(g, n->in[1]);
-    din[0] = gb_sum_to(g, gb_op2(g, "Dot", dout[0], swap_last(g, n->in[1])), &a);
-    din[1] = gb_sum_to(g, gb_op2(g, "Dot", swap_last(g, n->in[0]), dout[0]), &b);
+    din[0] = dot_like(g, n->in[0], dout[0], swap_last(g, n->in[1]));
+    din[1] = dot_like(g, n->in[1], swap_last(g, n->in[0]), dout[0]);
 }
 
 static void lower_dot(gb_lowering *l, const gb_node *n)
