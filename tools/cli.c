@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <gimbal/suggest.h>
 
@@ -37,6 +38,7 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_OP] = {"op", "SPEC", "an operator, e.g. \"MatMul 1024x1024x1024\"", 0},
     [OPT_MODEL] = {"model", "RECIPE", "a whole training step of this recipe", 0},
     [OPT_ONLY] = {"only", "NAME", "only cases whose name contains NAME", 0},
+    [OPT_FAST] = {"fast", NULL, "a subset that touches every operator", 0},
     [OPT_TOP] = {"top", "N", "classes to print for each input (5)", 0},
 };
 
@@ -263,6 +265,13 @@ int cli_print_json(const cli_args *args, json_t *document)
 json_t *cli_number(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
+}
+
+double cli_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 /* --- devices --- */

@@ -30,6 +30,7 @@ typedef enum cli_option {
     OPT_OP,
     OPT_MODEL,
     OPT_ONLY,
+    OPT_FAST,
     OPT_TOP,
     OPT_COUNT
 } cli_option;
@@ -56,7 +57,7 @@ typedef struct cli_command {
     const cli_option *options; /* ends with OPT_COUNT */
 } cli_command;
 
-extern const cli_command cmd_devices;
+extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_selftest;
 
 /* Fills args from argv (argv[0] is the command's name). Returns -1 to go on, or an exit status. */
 int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv);
@@ -73,6 +74,7 @@ bool cli_json(const cli_args *args);
 /* Prints the document (and releases it); a NULL document is a failure for want of memory. */
 int cli_print_json(const cli_args *args, json_t *document);
 json_t *cli_number(double value); /* null where it is not finite */
+double cli_seconds(void);         /* of a clock that only goes forward */
 
 /* The whole number that an option gives, or fallback. Returns false after a usage failure, whose
  * exit status is CLI_USAGE. */

@@ -6,7 +6,7 @@
 
 #include <gimbal/suggest.h>
 
-static const cli_command *const commands[] = {&cmd_devices};
+static const cli_command *const commands[] = {&cmd_devices, &cmd_train};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int print_help(FILE *f)

@@ -55,16 +55,19 @@ static void choose_folder(run *r)
 
 static gb_status open_logs(run *r, gb_error *err)
 {
-    char *recipe = NULL, *metrics = NULL;
+    char *recipe = NULL, *metrics = NULL, *dataset = NULL;
     int64_t from = r->resumed ? r->state.step : -1;
     gb_status status = gb_make_dirs(r->result->out, err);
     if (!status) status = in_folder(r, "recipe.yaml", &recipe, err);
     if (!status) status = in_folder(r, "metrics.jsonl", &metrics, err);
+    if (!status) status = in_folder(r, "dataset.json", &dataset, err);
     if (!status && !r->resumed) status = gb_recipe_write(r->recipe, recipe, err);
+    if (!status && !r->resumed) status = gb_dataset_write_description(r->dataset, dataset, err);
     if (!status) status = gb_metrics_open(&r->metrics, metrics, from, err);
     if (!status) status = gb_events_open(&r->events, r->result->out, from, err);
     free(recipe);
     free(metrics);
+    free(dataset);
     return status;
 }
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
-number = 0
+number = failures = 0
 
 
 def run(*args):
@@ -16,8 +16,9 @@ def run(*args):
 
 
 def check(name, condition, shown=""):
-    global number
+    global number, failures
     number += 1
+    failures += not condition
     print(f"{'ok' if condition else 'not ok'} {number} - {name}")
     if not condition:
         print("\n".join(f"# {line}" for line in str(shown).splitlines()))
@@ -58,6 +59,13 @@ def main():
         done = run(command, "--help")
         check(f"help of {command}", done.returncode == 0 and f"gimbal {command}" in done.stdout
               and "--json" in done.stdout, done)
+    fails("no recipe", ["train"], 2, "RECIPE is missing")
+    fails("steps that are no number", ["train", "x", "--steps", "0"], 2, "--steps", "at least 1")
+    fails("absent recipe", ["train", "no/such.yaml"], 1, "no/such.yaml")
+    mlp = ROOT / "recipes/fashion-mnist-mlp.yaml"
+    fails("key that is unknown", ["train", mlp, "--set", "bacth=3"], 1, "--set bacth=3",
+          "unknown key 'bacth'", "did you mean 'batch'?")
+    fails("absent device", ["train", mlp, "--device", "cuda:0"], 1, "cuda:0", "reference")
     done = run("devices", "--json")
     devices = json.loads(done.stdout)
     keys = {"id", "backend", "name", "driver", "version", "kind", "memory_bytes", "dtypes",
@@ -67,6 +75,7 @@ def main():
     done = run("devices")
     check("devices as text", all(d["id"] in done.stdout for d in devices["devices"]), done)
     print(f"1..{number}")
+    sys.exit(failures > 0)
 
 
 main()

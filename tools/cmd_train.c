@@ -1,0 +1,129 @@
+/* gimbal train: a recipe becomes a run folder. */
+#include "tools/cli.h"
+#include "tools/progress.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <gimbal/train.h>
+
+static volatile sig_atomic_t interrupted;
+
+/* The first signal asks the run to save and stop; a second one ends the process at once. */
+static void on_signal(int number)
+{
+    interrupted = 1;
+    signal(number, SIG_DFL);
+}
+
+static void watch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+}
+
+static bool on_step(void *user, const gb_progress *p)
+{
+    progress *line = user;
+    if (p->epoch_end) {
+        progress_line(line,
+                      "epoch %lld/%lld: loss %.4f, accuracy %.2f %%; test loss %.4f, accuracy "
+                      "%.2f %%; %.1f s",
+                      (long long)p->epoch + 1, (long long)p->epochs, p->loss, 100 * p->accuracy,
+                      p->test_loss, 100 * p->test_accuracy, p->seconds);
+    } else {
+        char text[120];
+        snprintf(text, sizeof text, "step %lld/%lld  loss %.4f  accuracy %.1f %%  %.1f ms",
+                 (long long)p->step, (long long)p->steps, p->loss, 100 * p->accuracy, p->step_ms);
+        progress_update(line, p->steps ? (double)p->step / (double)p->steps : 0, text);
+    }
+    return !interrupted;
+}
+
+static json_t *result_json(const gb_train_result *r)
+{
+    json_t *train = json_pack("{s:o, s:o}", "loss", cli_number(r->train_loss), "accuracy",
+                              cli_number(r->train_accuracy));
+    json_t *test = r->test.examples ? json_pack("{s:o, s:o, s:I}", "loss", cli_number(r->test.loss),
+                                                "accuracy", cli_number(r->test.accuracy),
+                                                "examples", (json_int_t)r->test.examples)
+                                    : json_null();
+    json_t *ms = json_pack("{s:o, s:o}", "min", cli_number(r->step_ms_min), "median",
+                           cli_number(r->step_ms_median));
+    json_t *memory = json_pack("{s:I, s:I}", "planned_bytes", (json_int_t)r->planned_bytes,
+                               "peak_bytes", (json_int_t)r->peak_bytes);
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:i}", "out", r->out,
+                     "device", r->device, "parameters", (json_int_t)r->parameters, "epochs",
+                     (json_int_t)r->epochs, "steps", (json_int_t)r->steps, "train", train, "test",
+                     test, "seconds", cli_number(r->seconds), "step_ms", ms, "memory", memory,
+                     "kernels_built", r->kernels);
+}
+
+static void print_text(const gb_train_result *r)
+{
+    printf("%lld parameters, %lld steps in %.1f s on %s (%.1f ms a step)\n",
+           (long long)r->parameters, (long long)r->steps, r->seconds, r->device, r->step_ms_median);
+    printf("train: loss %.4f, accuracy %.2f %%\n", r->train_loss, 100 * r->train_accuracy);
+    if (r->test.examples)
+        printf("test:  loss %.4f, accuracy %.2f %% of %lld\n", r->test.loss, 100 * r->test.accuracy,
+               (long long)r->test.examples);
+    printf("memory: %.1f MiB planned on the device\n", (double)r->planned_bytes / (1 << 20));
+    printf("the run is in %s\n", r->out);
+}
+
+static gb_status read_recipe(const cli_args *args, gb_recipe **recipe, gb_error *err)
+{
+    const cli_list *sets = &args->sets;
+    if (args->value[OPT_RESUME])
+        return gb_run_recipe(args->value[OPT_RESUME], sets->items, sets->n, recipe, err);
+    return gb_recipe_read(args->files[0], sets->items, sets->n, recipe, err);
+}
+
+static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
+{
+    gb_error err = {0};
+    gb_context *ctx;
+    gb_device *dev;
+    if (cli_open(args, &ctx, &dev, &err)) return cli_fail(args, &err);
+    progress line = progress_start(args);
+    gb_train_options options = {.out = args->value[OPT_OUT],
+                                .resume = args->value[OPT_RESUME],
+                                .steps = steps,
+                                .progress = on_step,
+                                .user = &line};
+    gb_train_result result = {0};
+    watch_signals();
+    gb_status s = gb_train(dev, recipe, &options, &result, &err);
+    progress_end(&line);
+    int status = CLI_DONE;
+    if (s)
+        status = cli_fail(args, &err);
+    else if (cli_json(args))
+        status = cli_print_json(args, result_json(&result));
+    else
+        print_text(&result);
+    gb_device_close(&dev);
+    gb_context_destroy(&ctx);
+    return status;
+}
+
+static int run(cli_args *args)
+{
+    gb_error err = {0};
+    gb_recipe *recipe;
+    int64_t steps;
+    if (args->n_files == 0 && !args->value[OPT_RESUME])
+        return cli_usage_fail(args, NULL, "RECIPE is missing; usage: gimbal train RECIPE");
+    if (!cli_int(args, OPT_STEPS, 1, 0, &steps)) return CLI_USAGE;
+    if (read_recipe(args, &recipe, &err)) return cli_fail(args, &err);
+    int status = train(args, recipe, steps);
+    gb_recipe_destroy(&recipe);
+    return status;
+}
+
+static const cli_option options[] = {OPT_RESUME, OPT_STEPS, OPT_COUNT};
+const cli_command cmd_train = {"train", "RECIPE", "trains a model and fills a run folder", run, 0,
+                               1,       options};
