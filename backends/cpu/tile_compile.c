@@ -7,8 +7,6 @@
 #define MAX_PERIOD (2 * GB_TILE_MAX)
 #define NO_VALUE UINT16_MAX
 
-typedef enum { UNIFORM, PERIODIC, VARYING } class;
-
 /* A node that becomes an instruction, and the nodes that it reads. */
 typedef struct {
     const gb_loop *loop;
@@ -20,7 +18,7 @@ typedef struct {
     const gb_tile_desc *desc;
     const gb_expr *expr;
     gb_tile_prog *prog;
-    class *class;
+    uint8_t *class; /* gb_tile_class */
     int *uses;
     bool *needed;
     choice *choice;
@@ -51,13 +49,13 @@ static bool accept_period(compiler *c, int64_t period)
     return true;
 }
 
-static class class_of_walk(compiler *c, const gb_walk *w)
+static gb_tile_class class_of_walk(compiler *c, const gb_walk *w)
 {
-    if (gb_walk_is_uniform(w)) return UNIFORM;
-    return accept_period(c, gb_walk_period(w)) ? PERIODIC : VARYING;
+    if (gb_walk_is_uniform(w)) return GB_UNIFORM;
+    return accept_period(c, gb_walk_period(w)) ? GB_PERIODIC : GB_VARYING;
 }
 
-static class class_of_leaf(compiler *c, const gb_enode *n)
+static gb_tile_class class_of_leaf(compiler *c, const gb_enode *n)
 {
     if (n->prim == GB_P_INPUT) return class_of_walk(c, &c->prog->in[(int)n->imm]);
     if (n->prim == GB_P_COORD) {
@@ -67,7 +65,7 @@ static class class_of_leaf(compiler *c, const gb_enode *n)
         gb_walk_init(&w, &c->desc->space, GB_S_I32, stride);
         return class_of_walk(c, &w);
     }
-    return UNIFORM;
+    return GB_UNIFORM;
 }
 
 static void classify(compiler *c)
@@ -76,16 +74,23 @@ static void classify(compiler *c)
     for (int i = 0; i < e->n_nodes; i++) {
         const gb_enode *n = &e->node[i];
         int arity = gb_prim_arity(n->prim);
-        c->class[i] = arity ? UNIFORM : class_of_leaf(c, n);
-        for (int k = 0; k < arity; k++) {
-            class a = c->class[n->arg[k]];
-            if (a > c->class[i]) c->class[i] = a;
-            c->uses[n->arg[k]]++;
-        }
+        c->class[i] = arity ? GB_UNIFORM : class_of_leaf(c, n);
+        for (int k = 0; k < arity; k++)
+            if (c->class[n->arg[k]] > c->class[i]) c->class[i] = c->class[n->arg[k]];
     }
+}
+
+/* An output counts double: it is never swallowed by a tree. */
+static void count_uses(compiler *c)
+{
+    const gb_expr *e = c->expr;
     for (int k = 0; k < e->n_out; k++) {
         c->needed[e->out[k]] = true;
-        c->uses[e->out[k]] += 2; /* an output is never swallowed by a tree */
+        c->uses[e->out[k]] += 2;
+    }
+    for (int i = e->n_nodes - 1; i >= 0; i--) {
+        int arity = c->uses[i] ? gb_prim_arity(e->node[i].prim) : 0;
+        for (int k = 0; k < arity; k++) c->uses[e->node[i].arg[k]]++;
     }
 }
 
@@ -101,7 +106,7 @@ static bool fit(const compiler *c, int root, const gb_loop *loop, const uint8_t 
     uint8_t want = *(*code)++;
     if (want & GB_LEAF) {
         int leaf = want - GB_LEAF;
-        bool one = c->class[node] == UNIFORM && c->class[root] != UNIFORM;
+        bool one = c->class[node] == GB_UNIFORM && c->class[root] != GB_UNIFORM;
         if ((loop->mode[leaf] == 's') != one) return false;
         if (leaf < out->n_leaves && out->leaf[leaf] != NO_VALUE) return out->leaf[leaf] == node;
         for (; out->n_leaves <= leaf; out->n_leaves++) out->leaf[out->n_leaves] = NO_VALUE;
@@ -133,7 +138,7 @@ static void choose(compiler *c, int node)
         const uint8_t *code = loop->code;
         if (code[0] != c->expr->node[node].prim) continue;
         if (loop->prims == 1 && !strchr(loop->mode, 's')) plain = loop;
-        if (c->class[node] == UNIFORM && loop->prims > 1) continue;
+        if (c->class[node] == GB_UNIFORM && loop->prims > 1) continue;
         if (!fit(c, node, loop, &code, node, &found)) continue;
         c->choice[node] = found;
         return;
@@ -175,17 +180,17 @@ static void emit(compiler *c, gb_code *code, const gb_instr *instr)
     if (!c->failed) code->instr[code->n++] = *instr;
 }
 
-static gb_code *code_of(compiler *c, class k)
+static gb_code *code_of(compiler *c, gb_tile_class k)
 {
     gb_tile_prog *p = c->prog;
-    return k == UNIFORM ? &p->once_const : k == PERIODIC ? &p->once_period : &p->each;
+    return k == GB_UNIFORM ? &p->once_const : k == GB_PERIODIC ? &p->once_period : &p->each;
 }
 
-static uint16_t result_value(compiler *c, class k)
+static uint16_t result_value(compiler *c, gb_tile_class k)
 {
     gb_tile_prog *p = c->prog;
-    if (k == UNIFORM) return new_value(c, GB_AT_CONST, p->n_consts++);
-    if (k == PERIODIC) return new_value(c, GB_AT_PERIOD, p->n_periods++);
+    if (k == GB_UNIFORM) return new_value(c, GB_AT_CONST, p->n_consts++);
+    if (k == GB_PERIODIC) return new_value(c, GB_AT_PERIOD, p->n_periods++);
     return new_value(c, GB_AT_SLOT, -1);
 }
 
@@ -204,9 +209,9 @@ static void emit_coord(compiler *c, int node)
 static void emit_leaf(compiler *c, int node)
 {
     const gb_enode *n = &c->expr->node[node];
-    class k = c->class[node];
+    gb_tile_class k = c->class[node];
     int port = (int)n->imm;
-    if (n->prim == GB_P_INPUT && k == VARYING && gb_walk_is_dense(&c->prog->in[port])) {
+    if (n->prim == GB_P_INPUT && k == GB_VARYING && gb_walk_is_dense(&c->prog->in[port])) {
         c->value[node] = new_value(c, GB_AT_IN, port);
         return;
     }
@@ -223,7 +228,7 @@ static void emit_leaf(compiler *c, int node)
 static uint16_t filled(compiler *c, int node)
 {
     if (c->full[node] == NO_VALUE) {
-        c->full[node] = result_value(c, PERIODIC);
+        c->full[node] = result_value(c, GB_PERIODIC);
         gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1, .fn = c->desc->loops->fill,
                       .value = {c->full[node], c->value[node]}};
         emit(c, &c->prog->once_period, &i);
@@ -266,16 +271,16 @@ static int direct_output(const compiler *c, int node)
 static void emit_node(compiler *c, int node)
 {
     const choice *x = &c->choice[node];
-    class k = c->class[node];
+    gb_tile_class k = c->class[node];
     gb_instr i = {.op = GB_TILE_LOOP, .fn = x->loop->fn, .n_args = x->n_leaves,
                   .imm = c->expr->node[node].imm};
     for (int a = 0; a < x->n_leaves; a++) {
         int leaf = x->leaf[a];
         if (c->value[leaf] == NO_VALUE) emit_leaf(c, leaf);
-        bool fill = k != UNIFORM && c->class[leaf] == UNIFORM && x->loop->mode[a] == 'v';
+        bool fill = k != GB_UNIFORM && c->class[leaf] == GB_UNIFORM && x->loop->mode[a] == 'v';
         i.value[1 + a] = fill ? filled(c, leaf) : c->value[leaf];
     }
-    int out = k == VARYING ? direct_output(c, node) : -1;
+    int out = k == GB_VARYING ? direct_output(c, node) : -1;
     i.value[0] = out >= 0 ? new_value(c, GB_AT_OUT, out) : result_value(c, k);
     c->value[node] = i.value[0];
     emit(c, code_of(c, k), &i);
@@ -289,7 +294,7 @@ static void save_input(compiler *c, int k)
     if (c->expr->node[node].prim != GB_P_INPUT || d->results) return;
     for (int m = 0; m < c->expr->n_out; m++) {
         if (m == k || d->out[m].place <= 0 || d->out[m].place != d->in[port].place) continue;
-        c->value[node] = result_value(c, VARYING);
+        c->value[node] = result_value(c, GB_VARYING);
         gb_instr i = {.op = GB_TILE_LOAD, .port = port, .value = {c->value[node]}};
         emit(c, &c->prog->each, &i);
         return;
@@ -302,7 +307,7 @@ static void emit_output(compiler *c, int k)
     if (c->value[node] == NO_VALUE) emit_leaf(c, node);
     if (c->failed) return;
     uint16_t v = c->value[node];
-    bool one = c->class[node] == UNIFORM;
+    bool one = c->class[node] == GB_UNIFORM;
     const gb_value *at = &c->prog->value[v];
     if (c->desc->results) {
         c->prog->result[k] = one ? filled(c, node) : v;
@@ -375,8 +380,8 @@ static gb_status finish(compiler *c, gb_error *err)
 
 static gb_status compile(compiler *c, gb_error *err)
 {
-    accept_period(c, c->desc->multiple);
     classify(c);
+    count_uses(c);
     choose_all(c);
     for (int i = 0; i < c->expr->n_nodes && !c->failed; i++)
         if (c->needed[i] && c->choice[i].loop) emit_node(c, i);
@@ -387,34 +392,60 @@ static gb_status compile(compiler *c, gb_error *err)
     return finish(c, err);
 }
 
+static gb_status no_memory(size_t nodes, gb_error *err)
+{
+    return gb_fail(err, GB_OUT_OF_MEMORY, NULL, "close other programs",
+                   "no memory to compile a fused expression of %zu nodes", nodes);
+}
+
+/* The arrays by node, in one allocation that the caller frees. */
+static char *allocate(compiler *c)
+{
+    size_t n = (size_t)c->expr->n_nodes;
+    char *memory = calloc(n + 1, sizeof(choice) + sizeof(int) + 2 * sizeof(uint16_t) + 2);
+    if (!memory) return NULL;
+    c->choice = (choice *)memory;
+    c->uses = (int *)(c->choice + n);
+    c->value = (uint16_t *)(c->uses + n);
+    c->full = c->value + n;
+    c->class = (uint8_t *)(c->full + n);
+    c->needed = (bool *)(c->class + n);
+    memset(c->value, 0xff, 2 * n * sizeof *c->value);
+    return memory;
+}
+
+/* Compiles the expression that the rewriting gives. */
+static gb_status rewrite_and_compile(compiler *c, gb_error *err)
+{
+    gb_expr better;
+    char *memory = allocate(c);
+    if (!memory) return no_memory((size_t)c->expr->n_nodes, err);
+    accept_period(c, c->desc->multiple);
+    classify(c);
+    gb_status s = gb_tile_rewrite(c->expr, c->class, &better, err);
+    free(memory);
+    if (s) return s;
+    c->expr = &better;
+    memory = allocate(c);
+    s = memory ? compile(c, err) : no_memory((size_t)better.n_nodes, err);
+    free(memory);
+    free((gb_enode *)better.node);
+    return s;
+}
+
 gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_error *err)
 {
     const gb_expr *e = desc->expr;
-    size_t n = (size_t)e->n_nodes;
     gb_tile_prog *p = calloc(1, sizeof *p);
-    char *memory = calloc(n + 1, sizeof(choice) + sizeof(class) + sizeof(int) + 4 + sizeof(bool));
-    if (!p || !memory) {
-        free(p);
-        free(memory);
-        return gb_fail(err, GB_OUT_OF_MEMORY, NULL, "close other programs",
-                       "no memory to compile a fused expression of %zu nodes", n);
-    }
-    compiler c = {.desc = desc, .expr = e, .prog = p, .unit = 1};
-    c.choice = (choice *)memory;
-    c.class = (class *)(c.choice + n);
-    c.uses = (int *)(c.class + n);
-    c.value = (uint16_t *)(c.uses + n);
-    c.full = c.value + n;
-    c.needed = (bool *)(c.full + n);
-    memset(c.value, 0xff, 2 * n * sizeof *c.value);
+    if (!p) return no_memory((size_t)e->n_nodes, err);
     p->count = desc->space.count;
     p->n_out = desc->results ? e->n_out : 0;
     for (int k = 0; k < e->n_in; k++)
         gb_walk_init(&p->in[k], &desc->space, desc->in[k].storage, desc->in[k].stride);
     for (int k = 0; k < e->n_out && !desc->results; k++)
         gb_walk_init(&p->out[k], &desc->space, desc->out[k].storage, desc->out[k].stride);
-    gb_status s = compile(&c, err);
-    free(memory);
+    compiler c = {.desc = desc, .expr = e, .prog = p, .unit = 1};
+    gb_status s = rewrite_and_compile(&c, err);
     if (s) gb_tile_free(p);
     else *prog = p;
     return s;

@@ -4,6 +4,9 @@
 
 #include "backends/cpu/tile.h"
 
+/* How a value changes from tile to tile: it is one element, a tile that repeats, or neither. */
+typedef enum gb_tile_class { GB_UNIFORM, GB_PERIODIC, GB_VARYING } gb_tile_class;
+
 /* Where a value lies: at a place that stays (constants, periodic tiles, slots), or moving with the
  * tile (dense operands). */
 typedef enum gb_place {
@@ -56,5 +59,8 @@ struct gb_tile_prog {
     uint16_t result[GB_MAX_STEP_OUT];
     char *constants; /* periods, then single elements */
 };
+
+/* Rewrites an expression into one that takes fewer passes; class: of its nodes. Free out->node. */
+gb_status gb_tile_rewrite(const gb_expr *e, const uint8_t *class, gb_expr *out, gb_error *err);
 
 #endif

@@ -143,6 +143,46 @@ static void channels_broadcast(void **state)
     channels(0, 4, 2, 2);
 }
 
+static gb_x relu(check *c, gb_x x)
+{
+    gb_x zero = gb_x_const(&c->xb, 0);
+    return gb_x3(&c->xb, GB_P_SELECT, op2(c, GB_P_LT, x, zero), zero, x);
+}
+
+/* What is rewritten into fewer passes: relu of a residual block's end, and a normalization's
+ * gradient; a NaN stays one; a value that is read twice stays as it is. */
+static void rewritten_trees(void **state)
+{
+    (void)state;
+    static const int last[4] = {0, 2, 3, 1};
+    const int64_t dim[4] = {3, 24, 7, 11}, channel[4] = {0, 1, 0, 0};
+    for (int kind = 0; kind < 3; kind++) {
+        check c;
+        check_begin(&c, GB_STEP_POINTWISE, 4, dim);
+        gb_x x[7];
+        for (int k = 0; k < 7; k++) {
+            add_in(&c, k < 2 ? dense(&c, 'f', 4, dim, last) : window(&c, 'f', 4, dim, channel));
+            x[k] = gb_x_input(&c.xb, k, 'f');
+        }
+        put_value(&c, 0, PAD + 77, NAN);
+        gb_x h = op2(&c, GB_P_MUL, op2(&c, GB_P_SUB, x[0], x[2]), x[3]), out[2];
+        if (kind == 0) {
+            out[0] = op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, h, x[4]), x[5]);
+            out[0] = relu(&c, op2(&c, GB_P_ADD, out[0], x[1]));
+        } else {
+            gb_x q = op2(&c, GB_P_ADD, x[5], op2(&c, GB_P_MUL, h, x[6]));
+            q = op2(&c, GB_P_MUL, op2(&c, GB_P_MUL, x[2], gb_x_const(&c.xb, 0.01)), q);
+            q = op2(&c, GB_P_SUB, op2(&c, GB_P_MUL, x[1], x[4]), q);
+            out[0] = op2(&c, GB_P_MUL, x[3], q);
+        }
+        out[1] = op2(&c, GB_P_SUB, h, x[1]);
+        add_out(&c, dense(&c, 'f', 4, dim, last));
+        if (kind == 2) add_out(&c, dense(&c, 'f', 4, dim, NULL));
+        set_expr(&c, 7, out, kind == 2 ? 2 : 1);
+        check_end(&c);
+    }
+}
+
 static void strides_of_all_kinds(void **state)
 {
     (void)state;
@@ -237,6 +277,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(primitives_are_accurate), cmocka_unit_test(channels_broadcast),
+        cmocka_unit_test(rewritten_trees),
         cmocka_unit_test(strides_of_all_kinds),    cmocka_unit_test(updates_in_place),
         cmocka_unit_test(outputs_of_all_kinds),    cmocka_unit_test(halves_are_converted)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -25,9 +25,17 @@ static const struct {
     {"div(a,add(sqrt(b),c))", "vvs"},
     {"max(add(a,b),c)", "vvs"},
     {"max(add(mul(a,b),c),d)", "vvvs"},
-    {"max(add(mul(sub(a,b),c),d),e)", "vvvvs"},
+    {"max(add(mul(sub(a,b),c),d),e)", "vvvvs"}, /* normalization and relu … */
+    {"max(add(add(mul(sub(a,b),c),d),e),f)", "vvvvvs"}, /* … of a residual block */
+    {"add(add(mul(sub(a,b),c),d),e)", "vvvvv"},
+    {"sub(mul(a,b),add(mul(sub(c,d),e),f))", "vvvvvv"}, /* a normalization's gradient */
+    {"mul(a,mul(sub(b,c),d))", "vvvv"},
+    {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"}, /* momentum */
+    {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"}, /* mean of squares */
     {"select(lt(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv vsss svss vvvv"},
     {"select(le(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv"},
+    {"select(le(a,b),c,add(d,e))", "vssvv"},
+    {"select(le(a,b),c,mul(d,e))", "vssvs vssvv"},
 };
 
 static const char *const unary[] = {"v", NULL};
