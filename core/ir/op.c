@@ -30,3 +30,9 @@ const char *gb_operator_name(int i)
     const gb_op *op = gb_op_at(i);
     return op ? op->name : NULL;
 }
+
+double gb_operator_tolerance(const char *name)
+{
+    const gb_op *op = gb_op_find(name);
+    return !op ? 0 : op->tolerance ? op->tolerance : 2e-6;
+}

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "core/base/clock.h"
 #include "core/train/run.h"
 #include "core/train/trainer.h"
 
@@ -26,13 +27,6 @@ typedef struct run {
     double test_loss, test_accuracy;
     bool resumed;
 } run;
-
-static double now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
 
 static gb_status in_folder(const run *r, const char *name, char **path, gb_error *err)
 {
@@ -117,7 +111,7 @@ static gb_status set_up(run *r, gb_error *err)
     r->steps = r->epoch_steps * recipe->epochs;
     if (r->options->steps > 0 && r->options->steps < r->steps) r->steps = r->options->steps;
     r->epochs = recipe->epochs;
-    r->started = r->saved = now();
+    r->started = r->saved = gb_clock();
     return GB_OK;
 }
 
@@ -126,9 +120,9 @@ static gb_status set_up(run *r, gb_error *err)
 static gb_status save(run *r, gb_error *err)
 {
     gb_run_state s = r->state;
-    s.seconds += now() - r->started;
+    s.seconds += gb_clock() - r->started;
     snprintf(s.device, sizeof s.device, "%s", r->result->device);
-    r->saved = now();
+    r->saved = gb_clock();
     gb_status status = gb_events_flush(r->events, err);
     return status ? status : gb_checkpoint_write(r->result->out, gb_trainer_store(r->trainer), &s, err);
 }
@@ -191,7 +185,7 @@ static bool report(run *r, double lr, double ms, bool epoch_end)
     double n = (double)(r->state.examples ? r->state.examples : 1);
     gb_progress p = {.step = r->state.step, .steps = r->steps, .epoch = r->state.epoch, .epochs = r->epochs,
                      .loss = r->state.loss_sum / n, .accuracy = r->state.hit_sum / n, .lr = lr,
-                     .seconds = r->state.seconds + now() - r->started, .step_ms = ms, .epoch_end = epoch_end,
+                     .seconds = r->state.seconds + gb_clock() - r->started, .step_ms = ms, .epoch_end = epoch_end,
                      .test_loss = r->test_loss, .test_accuracy = r->test_accuracy};
     return !r->options->progress || r->options->progress(r->options->user, &p);
 }
@@ -210,10 +204,10 @@ static gb_status train_batch(run *r, const gb_batch *b, gb_error *err)
 {
     gb_step_result s;
     int64_t total = r->epoch_steps * r->epochs; /* schedules do not depend on --steps */
-    double lr = gb_learning_rate(r->recipe, r->state.step, total, r->epoch_steps), start = now();
+    double lr = gb_learning_rate(r->recipe, r->state.step, total, r->epoch_steps), start = gb_clock();
     gb_status status = gb_trainer_step(r->trainer, &b->images, b->labels, lr, &s, err);
     if (status) return status;
-    double ms = (now() - start) * 1e3;
+    double ms = (gb_clock() - start) * 1e3;
     note_time(r, ms);
     r->state.step++;
     r->state.loss_sum += s.loss * (double)b->n;
@@ -235,7 +229,7 @@ static gb_status train_batch(run *r, const gb_batch *b, gb_error *err)
     }
     if (!report(r, lr, ms, false)) return interrupted(r, err);
     double every = r->options->checkpoint_seconds > 0 ? (double)r->options->checkpoint_seconds : 60;
-    return now() - r->saved > every ? save(r, err) : GB_OK;
+    return gb_clock() - r->saved > every ? save(r, err) : GB_OK;
 }
 
 static int by_value(const void *a, const void *b)
@@ -252,7 +246,7 @@ static void summarize(run *r)
     out->peak_bytes = (uint64_t)usage.ru_maxrss * 1024;
     out->steps = r->state.step;
     out->epochs = r->state.epoch;
-    out->seconds = r->started ? r->state.seconds + now() - r->started : 0;
+    out->seconds = r->started ? r->state.seconds + gb_clock() - r->started : 0;
     if (r->trainer) {
         out->parameters = gb_trainer_parameters(r->trainer);
         out->planned_bytes = gb_trainer_planned_bytes(r->trainer);

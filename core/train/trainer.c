@@ -3,7 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+
+#include "core/base/clock.h"
 
 gb_status gb_trainer_create(gb_device *dev, const gb_recipe *recipe, const gb_dataset *dataset,
                             gb_trainer **trainer, gb_error *err)
@@ -176,13 +177,6 @@ gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t 
 
 /* --- evaluation --- */
 
-static double now(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
-}
-
 gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, gb_error *err)
 {
     gb_step_programs *p = programs_for(t, n, err);
@@ -194,7 +188,7 @@ gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, 
 
 gb_status gb_trainer_evaluate(gb_trainer *t, gb_split split, gb_eval_result *result, gb_error *err)
 {
-    double start = now(), sums[2] = {0, 0};
+    double start = gb_clock(), sums[2] = {0, 0};
     *result = (gb_eval_result){.examples = t->dataset->split[split].count};
     if (!result->examples)
         return gb_fail(err, GB_INVALID, t->dataset->name, "choose a data set with that split",
@@ -212,7 +206,7 @@ gb_status gb_trainer_evaluate(gb_trainer *t, gb_split split, gb_eval_result *res
     gb_loader_destroy(&loader);
     result->loss = sums[0] / (double)result->examples;
     result->accuracy = sums[1] / (double)result->examples;
-    result->seconds = now() - start;
+    result->seconds = gb_clock() - start;
     return status;
 }
 

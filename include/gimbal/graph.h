@@ -121,6 +121,8 @@ GB_API gb_node_view gb_graph_node(const gb_graph *g, size_t i); /* i is not chec
 GB_API char *gb_graph_dump(const gb_graph *g);
 /* The operators: name of number i, NULL at the end. */
 GB_API const char *gb_operator_name(int i);
+/* How far a device may be from float64, relative to the largest element; 0 for unknown operators. */
+GB_API double gb_operator_tolerance(const char *op);
 
 #ifdef __cplusplus
 }
