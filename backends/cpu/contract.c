@@ -13,6 +13,7 @@ typedef struct {
     int64_t rows;            /* of the epilogue's space in one run */
     gb_walk walk[3];         /* a, b, c over the outer axes */
     gb_tile_prog *epilogue;  /* NULL: none, or built into the kernel */
+    bool single;             /* the epilogue's space has one element */
     int bias;                /* operand added to each row by the kernel; 0: none */
     bool relu;
     int64_t columns;
@@ -211,6 +212,7 @@ static gb_status make_epilogue(gb_backend_device *dev, const gb_step *s, contrac
     x->relu = false;
     gb_tile_desc d = {.loops = dev->loops, .expr = s->expr};
     epilogue_space(s, &d.space);
+    x->single = d.space.count == 1;
     gb_tile_bind_step(&d, s);
     for (int k = 1; k < s->expr->n_in; k++) d.in[k] = d.in[1 + k];
     d.in[0] = d.out[0] = dense_port(&d.space);
@@ -221,6 +223,8 @@ typedef struct {
     const contraction *x;
     gb_tile_env env;
     int64_t first; /* element of the epilogue's space where this run begins */
+    const void *scalars;
+    void *prepared;
 } epilogue_run;
 
 static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_t col0,
@@ -231,6 +235,10 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
     gb_tile_env env = r->env;
     char scratch[gb_tile_scratch_bytes(x->epilogue)] __attribute__((aligned(64)));
     bool whole = cols == x->columns && ldc == cols;
+    if (x->single) { /* nothing varies then, and what was prepared includes c */
+        env.in[0] = env.out[0] = c;
+        gb_tile_prepare(x->epilogue, &env, r->scalars, r->prepared);
+    }
     for (int64_t i = 0; i < rows; i += whole ? rows : 1) {
         int64_t start = r->first + (row0 + i) * x->columns + col0;
         /* The space is dense from element 0 on: place c so that `start` is its block. */
@@ -245,13 +253,15 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
 static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
 {
     const contraction *x = s->state;
-    epilogue_run e = {.x = x};
+    epilogue_run e = {.x = x,
+                      .scalars = s->at.scalars,
+                      .prepared = gb_worker_scratch(workers, 0)};
     gb_contraction_args args = {.scratch = s->at.scratch, .epilogue = {.relu = x->relu}};
     if (x->bias) args.epilogue.bias = s->at.in[x->bias];
     if (x->epilogue) {
         for (int k = 1; k < s->step->n_in - 1; k++) e.env.in[k] = s->at.in[1 + k];
         for (int k = 1; k < s->step->n_out; k++) e.env.out[k] = s->at.out[k];
-        gb_tile_prepare(x->epilogue, &e.env, s->at.scalars, gb_worker_scratch(workers, 0));
+        if (!x->single) gb_tile_prepare(x->epilogue, &e.env, e.scalars, e.prepared);
         args.epilogue.fn = run_epilogue;
         args.epilogue.ctx = &e;
     }
