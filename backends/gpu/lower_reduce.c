@@ -29,7 +29,7 @@ typedef struct gb_reduction {
 static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
     int64_t reduced = gb_max(1, r->rows * r->columns);
-    int64_t target = r->local == 1 ? 64 : 16384, least = r->local == 1 ? 4096 : 256;
+    int64_t target = r->local == 1 ? 64 : 16384, least = r->local == 1 ? 4096 : 64;
     int64_t want = gb_min(gb_div_up(target, gb_max(1, r->units)),
                           reduced * (r->row ? 1 : r->lanes) / least);
     want = gb_max(1, gb_min(want, 256));

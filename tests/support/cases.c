@@ -283,7 +283,7 @@ static void reduce_fused(gb_case *c, const reduce_case *r)
     c->step.red[0] = GB_SUM, c->step.red[1] = GB_SUM, c->step.red[2] = GB_MAX;
     c->step.scale[0] = 2, c->step.scale[1] = 0.01;
     for (int k = 0; k < 3; k++) gb_case_out(c, GB_S_F32, r->kept, r->dim, NULL);
-    c->tolerance = 1e-5;
+    c->tolerance = 1e-4; /* the first sum cancels: its terms add up to 4,000 times its size */
 }
 
 static void reduce_special(gb_case *c, gb_combine how)
