@@ -6,7 +6,8 @@
 
 #include <gimbal/suggest.h>
 
-static const cli_command *const commands[] = {&cmd_devices, &cmd_train};
+static const cli_command *const commands[] = {&cmd_devices, &cmd_train, &cmd_eval, &cmd_predict,
+                                              &cmd_run};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int print_help(FILE *f)

@@ -66,6 +66,12 @@ def main():
     fails("key that is unknown", ["train", mlp, "--set", "bacth=3"], 1, "--set bacth=3",
           "unknown key 'bacth'", "did you mean 'batch'?")
     fails("absent device", ["train", mlp, "--device", "cuda:0"], 1, "cuda:0", "reference")
+    fails("absent model", ["eval", "/no/model", "--device", "cpu"], 1, "/no/model", "run folder")
+    fails("model of another kind", ["predict", __file__, "x.png", "--device", "cpu"], 1,
+          "it is no model", "safetensors")
+    fails("no folder for outputs", ["run", "x.onnx"], 2, "--out DIR")
+    fails("absent ONNX file", ["run", "/no/x.onnx", "--out", "/tmp", "--device", "cpu"], 1,
+          "/no/x.onnx")
     done = run("devices", "--json")
     devices = json.loads(done.stdout)
     keys = {"id", "backend", "name", "driver", "version", "kind", "memory_bytes", "dtypes",

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""A run from recipe to predictions: train, interrupt, resume, eval, predict. Prints TAP.
+
+usage: test_run.py GIMBAL SOURCE_ROOT"""
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from pathlib import Path
+
+TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
+number = failures = 0
+random.seed(1)
+
+
+def check(name, condition, shown=""):
+    global number, failures
+    number += 1
+    failures += not condition
+    print(f"{'ok' if condition else 'not ok'} {number} - {name}", flush=True)
+    if not condition:
+        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
+
+
+def gimbal(*args):
+    done = subprocess.run([TOOL, *map(str, args), "--device", "cpu", "--json"],
+                          capture_output=True, text=True, timeout=300)
+    return done, json.loads(done.stdout)
+
+
+def idx(path, shape, data):
+    path.write_bytes(struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape) + bytes(data))
+
+
+def images(label):
+    """8 x 8 images whose bright row tells the class."""
+    rows = [[random.randrange(60) + (180 if y == label else 0) for _ in range(8)]
+            for y in range(8)]
+    return [v for row in rows for v in row]
+
+
+def write_data(folder):
+    for name, n in (("train", 600), ("t10k", 100)):
+        labels = [random.randrange(4) for _ in range(n)]
+        idx(folder / f"{name}-images-idx3-ubyte", (n, 8, 8), sum(map(images, labels), []))
+        idx(folder / f"{name}-labels-idx1-ubyte", (n,), labels)
+
+
+def png(path, pixels, size):
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(
+            ">I", zlib.crc32(kind + body))
+    raw = b"".join(b"\0" + bytes(pixels[y * size:(y + 1) * size]) for y in range(size))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(
+        ">IIBBBBB", size, size, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(raw)) + chunk(
+        b"IEND", b""))
+
+
+def weights(folder):
+    return max((folder / "checkpoints").glob("*.safetensors")).read_bytes()
+
+
+RECIPE = """data: {dataset: idx, path: %s}
+model:
+  layers: [{conv: {out: 4, kernel: 3, padding: same}}, batchnorm, relu, flatten, {dropout: 0.1},
+           linear: 4]
+optimizer: {sgd: {lr: 0.05, momentum: 0.9}}
+schedule: cosine
+batch: 32
+epochs: 3
+"""
+
+
+def main():
+    folder = Path(tempfile.mkdtemp(prefix="gimbal-cli-"))
+    write_data(folder)
+    recipe = folder / "r.yaml"
+    recipe.write_text(RECIPE % folder)
+    whole, cut = folder / "whole", folder / "cut"
+
+    done, r = gimbal("train", recipe, "--out", whole)
+    keys = {"out", "device", "parameters", "epochs", "steps", "train", "test", "seconds",
+            "step_ms", "memory", "kernels_built"}
+    check("train: keys and figures", done.returncode == 0 and keys <= set(r) and r["steps"] == 57
+          and r["epochs"] == 3 and r["parameters"] == 1076 and r["test"]["examples"] == 100, done)
+    check("train: it learns", r["test"]["accuracy"] > 0.95, r)
+    files = {p.name.split(".out")[0] for p in whole.iterdir()}
+    check("train: the run folder", {"recipe.yaml", "dataset.json", "metrics.jsonl", "events",
+                                    "checkpoints"} <= files, files)
+
+    gimbal("train", recipe, "--out", cut, "--steps", 20)
+    done, s = gimbal("train", "--resume", cut)
+    check("a run cut at step 20 resumes to the same bits",
+          s["steps"] == 57 and weights(cut) == weights(whole), done)
+    done, s = gimbal("train", whole / "recipe.yaml", "--out", folder / "again")
+    check("the resolved recipe runs again to the same bits",
+          weights(folder / "again") == weights(whole), done)
+    done, s = gimbal("train", recipe, "--out", folder / "one", "--threads", 1)
+    check("one thread gives the same bits", weights(folder / "one") == weights(whole), done)
+    done, s = gimbal("train", recipe, "--out", folder / "other", "--seed", 2)
+    check("another seed gives other bits", weights(folder / "other") != weights(whole), done)
+
+    stopped = folder / "stopped"
+    process = subprocess.Popen([TOOL, "train", recipe, "--out", stopped, "--device", "cpu",
+                                "--set", "epochs=100000", "--json"], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    while not (stopped / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    error = json.loads(out)["error"]
+    check("SIGINT saves and exits with 130", process.returncode == 130 and "saved" in
+          error["message"] and "--resume" in error["hint"] and weights(stopped), err)
+
+    done, e = gimbal("eval", whole)
+    check("eval of the run gives training's figures", e["accuracy"] == r["test"]["accuracy"]
+          and abs(e["loss"] - r["test"]["loss"]) < 1e-6 and e["examples"] == 100, done)
+    done, e = gimbal("eval", max((whole / "checkpoints").glob("*.safetensors")))
+    check("eval of a checkpoint", e["accuracy"] == r["test"]["accuracy"], done)
+
+    for p in folder.glob("t*ubyte"):
+        p.unlink()  # predictions need no data set
+    for label in range(4):
+        png(folder / f"{label}.png", images(label), 8)
+    done, p = gimbal("predict", whole, *(folder / f"{label}.png" for label in range(4)))
+    found = [x["classes"][0]["index"] for x in p["predictions"]]
+    chances = [c["probability"] for c in p["predictions"][0]["classes"]]
+    check("predict", found == [0, 1, 2, 3] and abs(sum(chances) - 1) < 1e-6
+          and chances == sorted(chances, reverse=True), p)
+    done, p = gimbal("predict", whole, recipe)
+    check("predict: a file that is no image", done.returncode == 1 and "r.yaml" in p["error"]["input"], p)
+    subprocess.run(["rm", "-r", folder])
+    print(f"1..{number}")
+    sys.exit(failures > 0)
+
+
+main()
