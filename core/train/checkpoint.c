@@ -11,7 +11,7 @@
 
 #include "core/train/run.h"
 
-static gb_status collect(gb_store *store, gb_tensors *list, gb_error *err)
+gb_status gb_store_collect(gb_store *store, gb_tensors *list, gb_error *err)
 {
     const char *name;
     gb_status status = GB_OK;
@@ -63,7 +63,7 @@ gb_status gb_checkpoint_write(const char *run, gb_store *store, const gb_run_sta
     if (dir) path = gb_path_join(dir, file);
     gb_status status = path ? gb_make_dirs(dir, err)
                             : gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
-    if (!status) status = collect(store, &list, err);
+    if (!status) status = gb_store_collect(store, &list, err);
     if (!status) status = gb_safetensors_write(&list, path, err);
     if (!status) status = write_state(dir, file, state, err);
     if (!status) remove_others(dir, file);

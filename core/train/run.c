@@ -193,6 +193,7 @@ static bool report(run *r, double lr, double ms, bool epoch_end)
 static gb_status interrupted(run *r, gb_error *err)
 {
     gb_status status = save(r, err);
+    if (!status) status = gb_run_export(r->trainer, r->result->out, err);
     if (status) return status;
     return gb_fail(err, GB_INTERRUPTED, r->result->out, "go on with --resume",
                    "stopped at step %lld of %lld; saved in %s", (long long)r->state.step, (long long)r->steps,
@@ -265,6 +266,7 @@ static gb_status finish(run *r, gb_error *err)
         if (r->dataset->split[evaluated_split(r)].count)
             status = gb_trainer_evaluate(r->trainer, evaluated_split(r), &r->result->test, err);
     if (!status) status = save(r, err);
+    if (!status) status = gb_run_export(r->trainer, r->result->out, err);
     if (!status) status = gb_metrics_close(&r->metrics, err);
     if (!status) status = gb_events_close(&r->events, err);
     return status;

@@ -13,6 +13,10 @@ typedef struct gb_run_state {
     char device[32];
 } gb_run_state;
 
+/* Adds every state of the store to the list. */
+gb_status gb_store_collect(gb_store *store, gb_tensors *list, gb_error *err);
+/* Writes dir/model.onnx. */
+gb_status gb_run_export(gb_trainer *t, const char *dir, gb_error *err);
 gb_status gb_checkpoint_write(const char *run, gb_store *store, const gb_run_state *state, gb_error *err);
 /* list: {0}; free it with gb_tensors_free. */
 gb_status gb_checkpoint_read(const char *run, gb_tensors *list, gb_run_state *state, gb_error *err);
