@@ -16,7 +16,7 @@ struct gb_program {
     gb_state **state;           /* by number in the plan */
     bool *input_set;
     uint32_t *scalar; /* bits, by slot */
-    bool scalars_changed;
+    bool scalars_changed, guarded;
     gb_program_info info;
     gb_step_time *row;
     double *seconds;
@@ -57,7 +57,11 @@ static gb_status plan_memory(gb_program *p, const gb_program_options *options, g
                                .memory_bytes = p->dev->info.memory_bytes,
                                .device = p->dev->info.id};
     if (options && options->memory_limit) limits.memory_bytes = options->memory_limit;
-    return gb_plan_memory(p->plan, ask_device, p->dev, &limits, err);
+    p->guarded = options && options->guard != GB_GUARD_NONE;
+    if (p->guarded && options->guard == GB_GUARD_APART) gb_guard_apart(p->plan);
+    gb_status status = gb_plan_memory(p->plan, ask_device, p->dev, &limits, err);
+    if (status == GB_OK && p->guarded) gb_guard_widen(p->plan);
+    return status;
 }
 
 static gb_status allocate(gb_program *p, gb_error *err)
@@ -88,6 +92,14 @@ static gb_status bind_states(gb_program *p, const gb_tensor *const *initial, gb_
     return GB_OK;
 }
 
+static gb_status write_constant(gb_program *p, int b, gb_error *err)
+{
+    uint64_t offset = gb_guard_offset(p->plan, b, p->guarded);
+    const gb_plan_buffer *from = &p->plan->buffer[b];
+    return p->dev->backend->buffer_write(p->dev->dev, p->buffer[b], offset, from->bytes - 2 * offset,
+                                         from->data, err);
+}
+
 static gb_status make_buffers(gb_program *p, gb_error *err)
 {
     for (int i = 0; i < p->plan->n_buffers; i++) {
@@ -95,8 +107,7 @@ static gb_status make_buffers(gb_program *p, gb_error *err)
         if (b->role == GB_BUF_STATE) continue;
         gb_status status = gb_device_alloc(p->dev, b->bytes, &p->buffer[i], err);
         if (status == GB_OK && b->role == GB_BUF_CONSTANT && b->data && b->bytes)
-            status = p->dev->backend->buffer_write(p->dev->dev, p->buffer[i], 0, b->bytes, b->data,
-                                                   err);
+            status = write_constant(p, i, err);
         if (status != GB_OK) return status;
     }
     return GB_OK;
@@ -220,8 +231,14 @@ static gb_status prepare(gb_program *p, gb_error *err)
 gb_status gb_program_run(gb_program *program, gb_error *err)
 {
     if (!program) return null_argument("program", err);
+    gb_device *d = program->dev;
     gb_status status = prepare(program, err);
-    return status == GB_OK ? program->dev->backend->program_run(program->prog, err) : status;
+    if (status == GB_OK && program->guarded)
+        status = gb_guard_fill(d, program->plan, program->buffer, err);
+    if (status == GB_OK) status = d->backend->program_run(program->prog, err);
+    if (status == GB_OK && program->guarded)
+        status = gb_guard_check(d, program->plan, program->buffer, err);
+    return status;
 }
 
 static gb_status output(gb_program *p, const char *name, bool wide, gb_tensor *value, gb_error *err)

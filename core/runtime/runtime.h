@@ -78,6 +78,16 @@ struct gb_store {
 gb_status gb_store_adopt(gb_store *store, const gb_plan_port *port, uint64_t bytes,
                          const gb_tensor *initial, gb_state **state, gb_error *err);
 
+/* --- guarded programs (guard.c) --- */
+void gb_guard_apart(gb_plan *plan); /* before the memory plan */
+void gb_guard_widen(gb_plan *plan); /* after it: makes room for the zones */
+uint64_t gb_guard_offset(const gb_plan *plan, int b, bool guarded); /* of buffer b's content */
+/* Before and after a run. Errors of the check: INTERNAL (a step wrote out of bounds), DEVICE. */
+gb_status gb_guard_fill(gb_device *d, const gb_plan *plan, gb_backend_buffer *const *buffer,
+                        gb_error *err);
+gb_status gb_guard_check(gb_device *d, const gb_plan *plan, gb_backend_buffer *const *buffer,
+                         gb_error *err);
+
 /* --- programs (program.c) --- */
 /* A program of a plan in which every storage is a buffer of its own; plan is consumed, even on
  * failure. initial[k] (NULL: zero) is for plan->state[k]. */

@@ -28,9 +28,18 @@ GB_API gb_status gb_store_get(gb_store *store, const char *name, gb_tensor *valu
 /* Names in order of creation, for i from 0; NULL at the end. */
 GB_API const char *gb_store_name(const gb_store *store, int i);
 
+/* For checks of a device: runs fill outputs and arenas with NaN before, and afterwards look whether
+ * anything was written out of bounds (INTERNAL then). Slow. */
+typedef enum gb_guard {
+    GB_GUARD_NONE,
+    GB_GUARD_PACKED, /* zones around each buffer; transient values share arenas as ever */
+    GB_GUARD_APART   /* transient values lie in buffers of their own */
+} gb_guard;
+
 typedef struct gb_program_options { /* zero-initialized: the defaults */
     bool no_fusion;          /* one step per operator: for drift measurements */
     uint64_t memory_limit;   /* fail with OUT_OF_MEMORY if the plan needs more; 0: the device's */
+    gb_guard guard;
 } gb_program_options;
 
 typedef struct gb_program_info {
