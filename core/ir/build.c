@@ -323,7 +323,8 @@ gb_value gb_reshape_to(gb_graph *g, gb_value v, const gb_shape *to)
 {
     if (gb_graph_failed(g) || gb_shape_equal(gb_shape_ptr(g, v), to)) return v;
     const gb_shape shape = *to; /* as in gb_sum_to */
-    return gb_op2(g, "Reshape", v, gb_constant_ints(g, shape.dim, shape.rank));
+    gb_value in[2] = {v, gb_constant_ints(g, shape.dim, shape.rank)};
+    return gb_op_list(g, "Reshape", in, 2, &GB_INT("allowzero", 1), 1);
 }
 
 gb_value gb_expand_to(gb_graph *g, gb_value v, const gb_shape *to)

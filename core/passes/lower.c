@@ -182,6 +182,11 @@ bool gb_operand_reshape(const gb_operand *from, const gb_shape *to, gb_operand *
 {
     gb_operand r = *from;
     r.rank = to->rank;
+    if (gb_shape_count(to) == 0) { /* nothing is there: any strides do */
+        *out = dense(to, from->storage, from->buffer, NULL);
+        out->offset = from->offset;
+        return true;
+    }
     int i = 0, j = 0;
     while (i < from->rank || j < to->rank) {
         /* the shortest groups of axes with equal products */
@@ -208,19 +213,15 @@ bool gb_operand_reshape(const gb_operand *from, const gb_shape *to, gb_operand *
             unit *= to->dim[k];
         }
     }
-    int64_t total = 1;
-    for (int k = 0; k < to->rank; k++) total *= to->dim[k];
-    if (total == 0) return false;
     *out = r;
     return true;
 }
 
 /* --- steps --- */
 
-gb_step *gb_lower_step(gb_lowering *l, const gb_node *n, gb_step_kind kind)
+static gb_step *add_step(gb_lowering *l, const gb_node *n, gb_step_kind kind)
 {
     gb_plan *p = l->plan;
-    if (n->n_in > GB_MAX_STEP_IN) gb_lower_fail(l, n, "has too many operands");
     if (l->error.status) return NULL;
     if (p->n_steps == l->cap_steps) {
         int cap = l->cap_steps ? 2 * l->cap_steps : 64;
@@ -242,6 +243,12 @@ gb_step *gb_lower_step(gb_lowering *l, const gb_node *n, gb_step_kind kind)
     return s;
 }
 
+gb_step *gb_lower_step(gb_lowering *l, const gb_node *n, gb_step_kind kind)
+{
+    if (n->n_in > GB_MAX_STEP_IN) gb_lower_fail(l, n, "has too many operands");
+    return add_step(l, n, kind);
+}
+
 static const gb_expr *copy_expr(gb_lowering *l, gb_storage storage, bool fill, double value)
 {
     gb_xb b = {0};
@@ -257,7 +264,7 @@ static const gb_expr *copy_expr(gb_lowering *l, gb_storage storage, bool fill, d
 void gb_lower_copy(gb_lowering *l, const gb_node *n, const gb_operand *from, const gb_operand *to,
                    double fill)
 {
-    gb_step *s = gb_lower_step(l, n, GB_STEP_POINTWISE);
+    gb_step *s = add_step(l, n, GB_STEP_POINTWISE); /* one of n's operands, however many it has */
     if (!s) return;
     s->expr = copy_expr(l, to->storage, !from, fill);
     s->rank = to->rank;

@@ -115,16 +115,44 @@ OP(tangent) { return X1(TAN, x[0]); }
 OP(arcsine) { return X1(ASIN, x[0]); }
 OP(arccosine) { return X1(ACOS, x[0]); }
 OP(arctangent) { return X1(ATAN, x[0]); }
-OP(hyperbolic_sine) { return X2(MUL, K(0.5), X2(SUB, X1(EXP, x[0]), X1(EXP, X1(NEG, x[0])))); }
-OP(hyperbolic_cosine) { return X2(MUL, K(0.5), X2(ADD, X1(EXP, x[0]), X1(EXP, X1(NEG, x[0])))); }
+/* 0.5 exp(x) as (0.5 exp(x/2)) exp(x/2), which does not overflow before the result does */
+static gb_x half_exp(gb_xb *b, gb_x x)
+{
+    gb_x h = X1(EXP, X2(MUL, K(0.5), x));
+    return X2(MUL, X2(MUL, K(0.5), h), h);
+}
+
+static gb_x cosh_of(gb_xb *b, gb_x x) { return X2(ADD, half_exp(b, x), half_exp(b, X1(NEG, x))); }
+
+OP(hyperbolic_sine) /* near 0, where the difference would cancel: (m + m / (m + 1)) / 2, m = exp(x) - 1 */
+{
+    gb_x m = X1(EXPM1, x[0]), near = X2(MUL, K(0.5), X2(ADD, m, X2(DIV, m, X2(ADD, m, K(1)))));
+    gb_x far = X2(SUB, half_exp(b, x[0]), half_exp(b, X1(NEG, x[0])));
+    return choose(b, less(b, X1(ABS, x[0]), K(1)), near, far);
+}
+GRAD(hyperbolic_sine_grad) { return X2(MUL, dy, cosh_of(b, x[0])); }
+OP(hyperbolic_cosine) { return cosh_of(b, x[0]); }
+GRAD(hyperbolic_cosine_grad) { return X2(MUL, dy, X2(SUB, half_exp(b, x[0]), half_exp(b, X1(NEG, x[0])))); }
 OP(area_tangent) { return X2(MUL, K(0.5), X1(LOG1P, X2(DIV, X2(MUL, K(2), x[0]), X2(SUB, K(1), x[0])))); }
-OP(area_cosine) { return X1(LOG, X2(ADD, x[0], X1(SQRT, X2(SUB, X2(MUL, x[0], x[0]), K(1))))); }
+/* log(2a), for a so large that a² + 1 is a² (and would overflow): what inverse hyperbolics become */
+static gb_x unless_huge(gb_xb *b, gb_x a, gb_x y)
+{
+    return choose(b, less(b, K(1e9), a), X2(ADD, X1(LOG, a), K(0.69314718055994531)), y);
+}
+
+static gb_x area_root(gb_xb *b, gb_x x) /* sqrt(x² - 1): NaN below 1, on the negative side too */
+{
+    return X2(MUL, X1(SQRT, X2(SUB, x, K(1))), X1(SQRT, X2(ADD, x, K(1))));
+}
+
+OP(area_cosine) { return unless_huge(b, x[0], X1(LOG, X2(ADD, x[0], area_root(b, x[0])))); }
+GRAD(area_cosine_grad) { return X2(DIV, dy, area_root(b, x[0])); }
 
 OP(area_sine) /* sign(x) log1p(|x| + x²/(1 + sqrt(1 + x²))): exact for small x */
 {
     gb_x a = X1(ABS, x[0]), q = X2(MUL, x[0], x[0]);
     gb_x root = X1(SQRT, X2(ADD, q, K(1)));
-    gb_x y = X1(LOG1P, X2(ADD, a, X2(DIV, q, X2(ADD, root, K(1)))));
+    gb_x y = unless_huge(b, a, X1(LOG1P, X2(ADD, a, X2(DIV, q, X2(ADD, root, K(1))))));
     return choose(b, less(b, x[0], K(0)), X1(NEG, y), y);
 }
 GRAD(area_sine_grad) { return X2(DIV, dy, X1(SQRT, X2(ADD, X2(MUL, x[0], x[0]), K(1)))); }
@@ -317,11 +345,14 @@ const gb_op gb_ops_pointwise[] = {
     {UNARY("Asin", arcsine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
     {UNARY("Acos", arccosine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
     {UNARY("Atan", arctangent), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
-    {UNARY("Sinh", hyperbolic_sine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
-    {UNARY("Cosh", hyperbolic_cosine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
+    {UNARY("Sinh", hyperbolic_sine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT,
+     .pointwise_gradient = hyperbolic_sine_grad},
+    {UNARY("Cosh", hyperbolic_cosine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT,
+     .pointwise_gradient = hyperbolic_cosine_grad},
     {UNARY("Asinh", area_sine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT,
      .pointwise_gradient = area_sine_grad},
-    {UNARY("Acosh", area_cosine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .tolerance = 1e-5},
+    {UNARY("Acosh", area_cosine), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .tolerance = 1e-5,
+     .pointwise_gradient = area_cosine_grad},
     {UNARY("Atanh", area_tangent), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .tolerance = 1e-5},
 
     {UNARY("Relu", relu), .needs = GB_NEEDS_OUTPUT, .pointwise_gradient = relu_grad},

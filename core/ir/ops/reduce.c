@@ -46,11 +46,15 @@ static const recipe recipes[] = {
     {"ReduceSumSquare", GB_SUM, .before = GB_P_MUL}, {"ReduceLogSum", GB_SUM, .after = GB_P_LOG},
 };
 
-static gb_value unary(gb_graph *g, gb_prim p, gb_value v)
+/* p: INPUT leaves the value as it is. */
+static gb_value unary(gb_graph *g, gb_prim p, gb_value v, gb_dtype dtype)
 {
+    if (gb_graph_failed(g)) return GB_NONE;
     gb_xb b = {0};
-    gb_x y = gb_x1(&b, p, gb_x_operand(&b, g, &v, 0));
-    return gb_pointwise(g, &b, y, &v, 1, gb_dtype_at(g, v), gb_shape_ptr(g, v));
+    gb_x y = gb_x_operand(&b, g, &v, 0);
+    gb_shape space = *gb_shape_ptr(g, v);
+    if (p != GB_P_INPUT) y = gb_x1(&b, p, y);
+    return gb_pointwise(g, &b, y, &v, 1, dtype, &space);
 }
 
 static void expand_reduce(gb_graph *g, const gb_node *n, gb_value *out)
@@ -73,8 +77,9 @@ static void expand_reduce(gb_graph *g, const gb_node *n, gb_value *out)
     if (r->before == GB_P_MUL) e = gb_x2(&b, real ? GB_P_MUL : GB_P_IMUL, e, e);
     if (r->mean) c.scale[0] = 1 / count;
     gb_reduce_n(g, &b, &e, 1, &x, 1, &c, &out[0]);
-    if (r->after) out[0] = unary(g, r->after, out[0]);
-    if (whole && real) out[0] = unary(g, GB_P_F2I, out[0]);
+    gb_dtype type = gb_dtype_at(g, n->out[0]);
+    if (r->after) out[0] = unary(g, r->after, out[0], real ? GB_F32 : type);
+    if (whole && (real || type != GB_I32)) out[0] = unary(g, real ? GB_P_F2I : GB_P_INPUT, out[0], type);
 }
 
 /* log(sum(exp(x - max))) + max: never overflows. */
