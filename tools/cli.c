@@ -40,6 +40,9 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_ONLY] = {"only", "NAME", "only cases whose name contains NAME", 0},
     [OPT_FAST] = {"fast", NULL, "a subset that touches every operator", 0},
     [OPT_TOP] = {"top", "N", "classes to print for each input (5)", 0},
+    [OPT_FILTER] = {"filter", "TEXT", "only cases that contain TEXT", 0},
+    [OPT_LIST] = {"list", NULL, "list the cases, run none", 0},
+    [OPT_QUICK] = {"quick", NULL, "a subset that touches every operator", 0},
 };
 
 static bool want_json;

@@ -32,6 +32,9 @@ typedef enum cli_option {
     OPT_ONLY,
     OPT_FAST,
     OPT_TOP,
+    OPT_FILTER,
+    OPT_LIST,
+    OPT_QUICK,
     OPT_COUNT
 } cli_option;
 
