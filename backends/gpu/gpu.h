@@ -12,21 +12,21 @@ typedef enum gb_gpu_api { GB_GPU_OPENCL, GB_GPU_VULKAN } gb_gpu_api;
 /* What the choice and the text of kernels depend on. Filled by the driver, constant afterwards. */
 typedef struct gb_gpu_caps {
     gb_gpu_api api;
-    bool cpu_hosted;         /* the driver runs on a CPU: packed kernels, no shared memory */
-    int vector_width;        /* native width in floats of a CPU-hosted device (4, 8, 16) */
-    int compute_units;       /* 0: unknown */
-    int subgroup;            /* 0: unknown */
-    bool storage16;          /* 16-bit loads and stores work in kernels */
-    uint32_t max_local;      /* items of a work-group */
+    bool cpu_hosted;    /* the driver runs on a CPU: packed kernels, no shared memory */
+    int vector_width;   /* native width in floats of a CPU-hosted device (4, 8, 16) */
+    int compute_units;  /* 0: unknown */
+    int subgroup;       /* 0: unknown */
+    bool storage16;     /* 16-bit loads and stores work in kernels */
+    uint32_t max_local; /* items of a work-group */
     uint32_t max_local_dim[3];
-    uint32_t max_groups[3];  /* work-groups of a launch, by dimension */
-    uint32_t local_memory;   /* bytes of shared memory of a work-group */
-    uint32_t max_params;     /* bytes of parameters that go by value: push constants or arguments */
-    uint32_t max_bindings;   /* storage buffers of one kernel */
-    uint32_t binding_align;  /* offsets of bindings are multiples of it; 0: whole buffers are bound
-                                and kernels add the offset (OpenCL) */
-    uint64_t max_binding;    /* bytes that one binding can reach */
-    const char *variant;     /* prefer variants whose name contains it; NULL */
+    uint32_t max_groups[3]; /* work-groups of a launch, by dimension */
+    uint32_t local_memory;  /* bytes of shared memory of a work-group */
+    uint32_t max_params;    /* bytes of parameters that go by value: push constants or arguments */
+    uint32_t max_bindings;  /* storage buffers of one kernel */
+    uint32_t binding_align; /* offsets of bindings are multiples of it; 0: whole buffers are bound
+                               and kernels add the offset (OpenCL) */
+    uint64_t max_binding;   /* bytes that one binding can reach */
+    const char *variant;    /* prefer variants whose name contains it; NULL */
 } gb_gpu_caps;
 
 #define GB_GPU_MAX_BINDINGS 20
@@ -37,10 +37,10 @@ typedef struct gb_gpu_caps {
  * In GLSL: set 0, binding k for the k-th buffer, push constants at offset 0, or binding n_bindings
  * for the buffer of parameters. */
 typedef struct gb_gpu_kernel {
-    const char *name;   /* body and variant: "pointwise.rows"; for reports */
+    const char *name; /* body and variant: "pointwise.rows"; for reports */
     const char *source;
-    uint64_t hash;      /* of source */
-    uint32_t local[3];  /* work-group size; the text has it too */
+    uint64_t hash;     /* of source */
+    uint32_t local[3]; /* work-group size; the text has it too */
     int n_bindings, n_params;
     bool params_buffer;
 } gb_gpu_kernel;
@@ -53,8 +53,8 @@ typedef struct gb_gpu_binding {
 } gb_gpu_binding;
 
 typedef struct gb_gpu_launch {
-    int step;   /* index into plan->step; launches are in step order */
-    int kernel; /* index into gb_gpu_program.kernel */
+    int step;                      /* index into plan->step; launches are in step order */
+    int kernel;                    /* index into gb_gpu_program.kernel */
     const gb_gpu_binding *binding; /* kernel->n_bindings */
     const int32_t *params;         /* kernel->n_params words (floats as their bits) */
     uint32_t groups[3];            /* all at least 1 */
@@ -86,6 +86,7 @@ void gb_gpu_program_destroy(gb_gpu_program **program);
 gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
                        gb_error *err);
 
-uint64_t gb_gpu_hash(const void *data, size_t bytes, uint64_t seed); /* seed 0, or a hash to go on */
+uint64_t gb_gpu_hash(const void *data, size_t bytes,
+                     uint64_t seed); /* seed 0, or a hash to go on */
 
 #endif

@@ -17,8 +17,10 @@ static void text_add_v(gb_text *t, const char *format, va_list args)
     if (need >= 0 && !t->failed && t->n + (size_t)need + 1 > t->cap) {
         size_t cap = (t->n + (size_t)need + 1) * 2;
         char *data = realloc(t->data, cap);
-        if (data) t->data = data, t->cap = cap;
-        else t->failed = true;
+        if (data)
+            t->data = data, t->cap = cap;
+        else
+            t->failed = true;
     }
     if (need < 0) t->failed = true;
     if (!t->failed) t->n += (size_t)vsnprintf(t->data + t->n, t->cap - t->n, format, again);
@@ -123,7 +125,8 @@ static void define_access(gb_gk *k, const char *name, int binding, gb_storage st
     snprintf(text, sizeof text, load[1][storage], binding, base);
     gb_text_add(&k->defs, "#define ST_%s(i, v) %s\n", name, text);
     /* the address of an element, for bodies that load vectors */
-    gb_text_add(&k->defs, "#define BUF_%s b%d\n#define AT_%s PARAM(%d)\n", name, binding, name, base);
+    gb_text_add(&k->defs, "#define BUF_%s b%d\n#define AT_%s PARAM(%d)\n", name, binding, name,
+                base);
 }
 
 static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t first,
@@ -140,8 +143,10 @@ void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access
     int64_t lo = 0, hi = 0;
     for (int d = 0; d < o->rank; d++) {
         int64_t reach = (o->dim[d] > 0 ? o->dim[d] - 1 : 0) * o->stride[d];
-        if (reach < 0) lo += reach;
-        else hi += reach;
+        if (reach < 0)
+            lo += reach;
+        else
+            hi += reach;
     }
     int64_t size = (int64_t)gb_storage_size(o->storage);
     gb_gpu_binding w = {.buffer = o->buffer,
@@ -173,27 +178,49 @@ void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count)
 
 /* --- expressions --- */
 
-static void add_float(gb_text *t, double imm)
+/* Short constants are part of the text. Others (one over the number of pixels, say) differ from
+ * layer to layer and would make kernels of one expression many: they become parameters. */
+static bool short_constant(float v)
+{
+    char digits[32];
+    snprintf(digits, sizeof digits, "%.4g", (double)v);
+    return !isfinite(v) || strtof(digits, NULL) == v;
+}
+
+static void add_float(gb_gk *k, double imm)
 {
     float v = (float)imm;
     char digits[32];
     snprintf(digits, sizeof digits, "%.9g", (double)v);
-    if (isnan(v)) gb_text_add(t, "GB_NAN");
-    else if (isinf(v)) gb_text_add(t, v > 0 ? "GB_INF" : "(-GB_INF)");
-    else gb_text_add(t, v < 0 ? "(%s%sf)" : "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
+    gb_text *t = &k->defs;
+    if (isnan(v))
+        gb_text_add(t, "GB_NAN");
+    else if (isinf(v))
+        gb_text_add(t, v > 0 ? "GB_INF" : "(-GB_INF)");
+    else if (!short_constant(v))
+        gb_text_add(t, "GB_FROM_BITS(PARAM(%d))", add_param(k, (int32_t)gb_f32_bits(v)));
+    else
+        gb_text_add(t, v < 0 ? "(%s%sf)" : "%s%sf", digits, strpbrk(digits, ".e") ? "" : ".0");
 }
 
 static void add_leaf(gb_gk *k, const gb_enode *n, const char *const *in, const char *const *coord)
 {
     gb_text *t = &k->defs;
     int imm = (int)n->imm;
-    if (n->prim == GB_P_INPUT) gb_text_add(t, "%s", in[imm]);
-    else if (n->prim == GB_P_CONST) add_float(t, n->imm);
-    else if (n->prim == GB_P_ICONST && imm == INT32_MIN) gb_text_add(t, "(-2147483647 - 1)");
-    else if (n->prim == GB_P_ICONST) gb_text_add(t, imm < 0 ? "(%d)" : "%d", imm);
-    else if (n->prim == GB_P_COORD) gb_text_add(t, "%s", coord[imm]);
-    else if (n->prim == GB_P_SCALAR) gb_text_add(t, "GB_FROM_BITS(LD_scalars(%d))", imm);
-    else gb_text_add(t, "LD_scalars(%d)", imm);
+    if (n->prim == GB_P_INPUT)
+        gb_text_add(t, "%s", in[imm]);
+    else if (n->prim == GB_P_CONST)
+        add_float(k, n->imm);
+    else if (n->prim == GB_P_ICONST && imm == INT32_MIN)
+        gb_text_add(t, "(-2147483647 - 1)");
+    else if (n->prim == GB_P_ICONST)
+        gb_text_add(t, imm < 0 ? "(%d)" : "%d", imm);
+    else if (n->prim == GB_P_COORD)
+        gb_text_add(t, "%s", coord[imm]);
+    else if (n->prim == GB_P_SCALAR)
+        gb_text_add(t, "GB_FROM_BITS(LD_scalars(%d))", imm);
+    else
+        gb_text_add(t, "LD_scalars(%d)", imm);
 }
 
 /* $0…$3 are the arguments' variables, $4 the immediate. */
@@ -201,9 +228,12 @@ static void add_call(gb_gk *k, const gb_enode *n)
 {
     const gb_prim_info *p = &gb_prims[n->prim];
     for (const char *s = k->b->caps->api == GB_GPU_OPENCL ? p->opencl : p->glsl; *s; s++) {
-        if (*s != '$') gb_text_add(&k->defs, "%c", *s);
-        else if (*++s == '4') gb_text_add(&k->defs, "%uu", (uint32_t)n->imm);
-        else gb_text_add(&k->defs, "v%d", n->arg[*s - '0']);
+        if (*s != '$')
+            gb_text_add(&k->defs, "%c", *s);
+        else if (*++s == '4')
+            gb_text_add(&k->defs, "%uu", (uint32_t)n->imm);
+        else
+            gb_text_add(&k->defs, "v%d", n->arg[*s - '0']);
     }
 }
 
@@ -231,8 +261,10 @@ void gb_gk_expr(gb_gk *k, const char *macro, const gb_expr *expr, const char *co
     for (int i = 0; i < expr->n_nodes; i++) {
         const gb_enode *n = &expr->node[i];
         gb_text_add(&k->defs, " \\\n    %s v%d = ", n->type == 'i' ? "int" : "GB_F", i);
-        if (gb_prim_arity(n->prim)) add_call(k, n);
-        else add_leaf(k, n, in, coord);
+        if (gb_prim_arity(n->prim))
+            add_call(k, n);
+        else
+            add_leaf(k, n, in, coord);
         gb_text_add(&k->defs, ";");
         k->uses_random = k->uses_random || n->prim == GB_P_RANDOM;
         k->uses_math = k->uses_math || needs_math(n->prim);
@@ -253,8 +285,9 @@ static void opencl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
     gb_text_add(t, "typedef struct { int v[%d]; } gb_params;\n", k->n_params ? k->n_params : 1);
     gb_text_add(t, "#define PARAM(i) %s[i]\n", params_buffer ? "p" : "p.v");
     gb_text_add(t, "%s", text_of(&k->defs));
-    gb_text_add(t, "#define GB_MAIN_BEGIN __kernel \\\n"
-                   "__attribute__((reqd_work_group_size(%u, %u, %u))) void gb_kernel( \\\n",
+    gb_text_add(t,
+                "#define GB_MAIN_BEGIN __kernel \\\n"
+                "__attribute__((reqd_work_group_size(%u, %u, %u))) void gb_kernel( \\\n",
                 k->local[0], k->local[1], k->local[2]);
     for (int i = 0; i < k->n_bindings; i++)
         gb_text_add(t, "    __global %s%s *restrict b%d, \\\n", k->binding[i].write ? "" : "const ",
@@ -275,9 +308,11 @@ static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) %srestrict buffer gb_b%d { %s v[]; } "
                     "b%d_;\n#define b%d b%d_.v\n",
-                    i, k->binding[i].write ? "" : "readonly ", i, glsl_type[k->storage[i]], i, i, i);
+                    i, k->binding[i].write ? "" : "readonly ", i, glsl_type[k->storage[i]], i, i,
+                    i);
     if (params_buffer)
-        gb_text_add(t, "layout(set = 0, binding = %d, std430) readonly buffer gb_p { int v[]; } p;\n",
+        gb_text_add(t,
+                    "layout(set = 0, binding = %d, std430) readonly buffer gb_p { int v[]; } p;\n",
                     k->n_bindings);
     else if (k->n_params)
         gb_text_add(t, "layout(push_constant) uniform gb_p { int v[%d]; } p;\n", k->n_params);
@@ -332,8 +367,9 @@ static int add_kernel(gb_gk *k, const char *name, const gb_text *text, bool para
     if (known >= 0) return known;
     char *source = gb_arena_copy(k->b->arena, text->data, text->n + 1);
     char *label = gb_arena_string(k->b->arena, name);
-    if (!source || !label || !grow(k->b->arena, (void **)&p->kernel, p->n_kernels,
-                                   &k->b->cap_kernels, sizeof *p->kernel))
+    if (!source || !label ||
+        !grow(k->b->arena, (void **)&p->kernel, p->n_kernels, &k->b->cap_kernels,
+              sizeof *p->kernel))
         return -1;
     p->kernel[p->n_kernels] = (gb_gpu_kernel){.name = label,
                                               .source = source,
@@ -352,8 +388,9 @@ static bool add_launch(gb_gk *k, int kernel, const int64_t groups[3])
     for (int d = 0; d < 3; d++) l.groups[d] = (uint32_t)groups[d];
     l.binding = gb_arena_copy(k->b->arena, k->binding, (size_t)k->n_bindings * sizeof *l.binding);
     l.params = gb_arena_copy(k->b->arena, k->param, (size_t)(k->n_params + 1) * sizeof *l.params);
-    if (!l.binding || !l.params || !grow(k->b->arena, (void **)&p->launch, p->n_launches,
-                                         &k->b->cap_launches, sizeof *p->launch))
+    if (!l.binding || !l.params ||
+        !grow(k->b->arena, (void **)&p->launch, p->n_launches, &k->b->cap_launches,
+              sizeof *p->launch))
         return false;
     p->launch[p->n_launches++] = l;
     return true;

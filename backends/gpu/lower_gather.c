@@ -30,8 +30,8 @@ gb_status gb_lower_gather(gb_gpu_builder *b)
     gb_gk_define(&k, "MISSING", "%s", integer ? "0" : "GB_NAN");
     const int64_t *d = s->out[0].dim, count = d[0] * d[1] * d[2];
     const int64_t local = gb_min(64, b->caps->max_local);
-    const int64_t groups[3] = {gb_min(gb_div_up(count, local), gb_min(b->caps->max_groups[0], 65535)),
-                               1, 1};
+    const int64_t groups[3] = {
+        gb_min(gb_div_up(count, local), gb_min(b->caps->max_groups[0], 65535)), 1, 1};
     if (count == 0) return gb_gk_drop(&k), k.status;
     gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_param(&k, "COUNT", count);
@@ -51,7 +51,8 @@ gb_status gb_lower_gather_grad(gb_gpu_builder *b)
     const int64_t groups[3] = {gb_div_up(columns, local), gb_div_up(d[1], band), 1};
     if (columns * d[1] == 0) return GB_OK;
     gb_status status = GB_OK;
-    for (int64_t first = 0; status == GB_OK && (first == 0 || first < indices); first += INDEX_CHUNK) {
+    for (int64_t first = 0; status == GB_OK && (first == 0 || first < indices);
+         first += INDEX_CHUNK) {
         gb_gk k;
         gb_gk_begin(&k, b);
         gb_gk_local(&k, (uint32_t)local, 1, 1);

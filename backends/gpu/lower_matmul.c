@@ -57,8 +57,10 @@ static void define_result(gb_gk *k, const gb_step *s)
     }
     if (s->expr) gb_gk_expr(k, "EPILOGUE", s->expr, in, NULL);
     place(k, "o0", &s->out[0], at, sizeof at);
-    if (s->expr) gb_gk_define(k, "RESULT", "EPILOGUE ST_o0(%s, r0);", at);
-    else gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
+    if (s->expr)
+        gb_gk_define(k, "RESULT", "EPILOGUE ST_o0(%s, r0);", at);
+    else
+        gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
 }
 
 gb_status gb_lower_matmul_item(gb_gpu_builder *b)

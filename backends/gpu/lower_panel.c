@@ -7,15 +7,15 @@
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/space.h"
 
-typedef struct gb_panel { /* one product; strides count elements */
-    int64_t m[3], k[3], n;  /* rows, k and columns; rows and k on three levels, the last fastest */
+typedef struct gb_panel {  /* one product; strides count elements */
+    int64_t m[3], k[3], n; /* rows, k and columns; rows and k on three levels, the last fastest */
     int64_t a_m[3], a_k[3];
     int64_t b_panel, b_step; /* from panel to panel, from k to k */
-    int64_t shares;          /* k[0] is cut into shares of share each, one batch item a share; 1: none */
+    int64_t shares; /* k[0] is cut into shares of share each, one batch item a share; 1: none */
     int64_t share;
-    int rows, vectors;       /* of the register block */
+    int rows, vectors; /* of the register block */
     gb_space batch;
-    bool columns_first;      /* order of the grid: which of A and B stays in the caches */
+    bool columns_first; /* order of the grid: which of A and B stays in the caches */
 } gb_panel;
 
 static int64_t panel_width(const gb_panel *p)
@@ -36,9 +36,12 @@ static int64_t count_k(const gb_panel *p)
 /* The best block follows the width of the vector unit: 32 registers of 16 floats, or 16 of 8. */
 static void choose_block(gb_panel *p, const gb_gpu_caps *caps)
 {
-    if (caps->vector_width < 16) p->rows = 6, p->vectors = 1;
-    else if (p->n % 32 == 0 || p->n > 48) p->rows = 8, p->vectors = 2;
-    else p->rows = 12, p->vectors = 1;
+    if (caps->vector_width < 16)
+        p->rows = 6, p->vectors = 1;
+    else if (p->n == 16 || p->n == 48)
+        p->rows = 12, p->vectors = 1;
+    else
+        p->rows = 8, p->vectors = 2;
 }
 
 static uint64_t align256(uint64_t bytes)
@@ -69,6 +72,17 @@ static void three(gb_gk *k, const char *prefix, const int64_t v[3])
     }
 }
 
+/* One batch of one item is walked as one of many would be: the texts stay equal. */
+static void walk_batch(gb_gk *k, gb_space batch)
+{
+    gb_space_squeeze(&batch);
+    if (batch.rank == 0) {
+        batch.rank = batch.dim[0] = 1;
+        for (int op = 0; op < batch.n_ops; op++) batch.stride[op][0] = 1;
+    }
+    gb_space_walk(k, &batch, "BATCH", "");
+}
+
 static void define_product(gb_gk *k, const gb_panel *p)
 {
     gb_gk_define(k, "ROWS", "%d", p->rows);
@@ -82,21 +96,15 @@ static void define_product(gb_gk *k, const gb_panel *p)
     three(k, "A_M", p->a_m);
     gb_gk_param(k, "A_K0", p->a_k[0]);
     gb_gk_param(k, "A_K1", p->a_k[1]);
-    if (p->a_k[2] == 1) gb_gk_define(k, "A_K2", "1");
-    else gb_gk_param(k, "A_K2", p->a_k[2]);
+    gb_gk_param(k, "A_K2", p->a_k[2]);
     gb_gk_param(k, "B_PANEL", p->b_panel);
-    if (p->b_step == panel_width(p)) gb_gk_define(k, "B_STEP", "PANEL");
-    else gb_gk_param(k, "B_STEP", p->b_step);
-    gb_gk_define(k, "NEXT_ROW", "{ m2++; if (m2 == M2) { m2 = 0; m1++; "
-                                "if (m1 == M1) { m1 = 0; m0++; } } }");
-    gb_space_walk(k, &p->batch, "BATCH", "");
-    if (p->shares > 1) {
-        gb_gk_param(k, "SHARES", p->shares);
-        gb_gk_param(k, "SHARE", p->share);
-        gb_gk_define(k, "K0_COUNT", "min(SHARE, K0 - GB_GROUP(2) %% SHARES * SHARE)");
-    } else {
-        gb_gk_define(k, "K0_COUNT", "K0");
-    }
+    gb_gk_param(k, "B_STEP", p->b_step);
+    gb_gk_define(k, "NEXT_ROW",
+                 "{ m2++; if (m2 == M2) { m2 = 0; m1++; "
+                 "if (m1 == M1) { m1 = 0; m0++; } } }");
+    walk_batch(k, p->batch);
+    gb_gk_param(k, "SHARES", p->shares);
+    gb_gk_param(k, "SHARE", p->share);
 }
 
 static gb_status finish_product(gb_gk *k, const gb_panel *p, const char *name)
@@ -118,8 +126,7 @@ static void define_place(gb_gk *k, gb_text *rows, const char *name, const gb_pla
 {
     char param[32];
     gb_text_add(rows, " int p_%s = at_%s", name, name);
-    for (int i = 0; i < 3; i++) {
-        if (at->m[i] == 0) continue;
+    for (int i = 0; i < 3 && (at->m[0] || at->m[1] || at->m[2]); i++) {
         snprintf(param, sizeof param, "M%d_%s", i, name);
         gb_gk_param(k, param, at->m[i]);
         gb_text_add(rows, " + m%d * %s", i, param);
@@ -127,12 +134,25 @@ static void define_place(gb_gk *k, gb_text *rows, const char *name, const gb_pla
     gb_text_add(rows, ";");
     snprintf(param, sizeof param, "N_%s", name);
     if (at->n > 1) gb_gk_param(k, param, at->n);
-    snprintf(text, size, at->n == 0 ? "p_%s" : at->n == 1 ? "p_%s + col" : "p_%s + col * N_%s", name,
-             name);
+    snprintf(text, size,
+             at->n == 0   ? "p_%s"
+             : at->n == 1 ? "p_%s + col"
+                          : "p_%s + col * N_%s",
+             name, name);
 }
 
-/* Binds the epilogue's operands and the output, and defines PLACE_ROW and RESULT. place has an
- * entry for each of the step's inputs (the first two unused) and then one for the output. */
+static void bind_results(gb_gk *k, const gb_step *s)
+{
+    char name[16];
+    for (int i = 2; i < s->n_in; i++) {
+        snprintf(name, sizeof name, "i%d", i);
+        gb_gk_operand(k, name, &s->in[i], GB_READ);
+    }
+    gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
+}
+
+/* Defines PLACE_ROW, and RESULT: the epilogue of acc and its store. place has an entry for each of
+ * the step's inputs (the first two unused) and then one for the output. */
 static void define_result(gb_gk *k, const gb_step *s, const gb_place *place)
 {
     char at[64], load[GB_MAX_STEP_IN][80], name[16];
@@ -140,17 +160,31 @@ static void define_result(gb_gk *k, const gb_step *s, const gb_place *place)
     gb_text rows = {0};
     for (int i = 2; i < s->n_in; i++) {
         snprintf(name, sizeof name, "i%d", i);
-        gb_gk_operand(k, name, &s->in[i], GB_READ);
         define_place(k, &rows, name, &place[i], at, sizeof at);
         snprintf(load[i], sizeof load[i], "LD_i%d(%s)", i, at);
         in[i - 1] = load[i];
     }
-    gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
     define_place(k, &rows, "o0", &place[s->n_in], at, sizeof at);
     if (s->expr) gb_gk_expr(k, "EPILOGUE", s->expr, in, NULL);
     gb_gk_define(k, "PLACE_ROW", "%s", rows.data ? rows.data : "");
-    if (s->expr) gb_gk_define(k, "RESULT", "EPILOGUE ST_o0(%s, r0);", at);
-    else gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
+    if (s->expr)
+        gb_gk_define(k, "RESULT", "EPILOGUE ST_o0(%s, r0);", at);
+    else
+        gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
+    k->defs.failed = k->defs.failed || rows.failed;
+    gb_text_free(&rows);
+}
+
+/* The same for the sums of a filter's gradient, [batch][m][columns of whole panels]. */
+static void define_sums(gb_gk *k, const gb_panel *p)
+{
+    const int64_t pitch = count_panels(p) * panel_width(p);
+    const gb_place place = {.m = {p->m[1] * p->m[2] * pitch, p->m[2] * pitch, pitch}, .n = 1};
+    char at[64];
+    gb_text rows = {0};
+    define_place(k, &rows, "o0", &place, at, sizeof at);
+    gb_gk_define(k, "PLACE_ROW", "%s", rows.data ? rows.data : "");
+    gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
     k->defs.failed = k->defs.failed || rows.failed;
     gb_text_free(&rows);
 }
@@ -169,7 +203,7 @@ static gb_status pack_panels(gb_gpu_builder *b, const gb_panel *p, const gb_pack
     gb_gk_begin(&k, b);
     const int64_t block = gb_max(1, 8192 / panel_width(p)), batch = gb_space_count(&from->batch);
     const int64_t groups[3] = {count_panels(p), gb_div_up(count_k(p), block), batch};
-    gb_gk_define(&k, "PANEL", "%d", (int)panel_width(p));
+    gb_gk_param(&k, "PANEL", panel_width(p));
     gb_gk_operand(&k, "b", &source, GB_READ);
     gb_gk_scratch(&k, "p", offset, (int64_t)(bytes / 4), GB_S_F32, GB_WRITE);
     gb_gk_param(&k, "N", p->n);
@@ -177,9 +211,11 @@ static gb_status pack_panels(gb_gpu_builder *b, const gb_panel *p, const gb_pack
     three(&k, "K", from->k);
     three(&k, "B_K", from->stride);
     gb_gk_param(&k, "B_FIRST", from->offset);
-    if (from->n == 1) gb_gk_define(&k, "B_N", "1");
-    else gb_gk_param(&k, "B_N", from->n);
-    gb_space_walk(&k, &from->batch, "BATCH", "");
+    if (from->n == 1)
+        gb_gk_define(&k, "B_N", "1");
+    else
+        gb_gk_param(&k, "B_N", from->n);
+    walk_batch(&k, from->batch);
     return gb_gk_finish(&k, "panel.pack", gb_shader_panel_pack, groups);
 }
 
@@ -203,8 +239,8 @@ static gb_halo halo_of(const gb_operand *image, const int64_t *out, const gb_win
 
 static uint64_t halo_bytes(const gb_halo *h)
 {
-    return h->copy ? align256((uint64_t)(h->image->dim[0] * h->height * h->width *
-                                         h->image->dim[1]) * 4)
+    return h->copy ? align256(
+                         (uint64_t)(h->image->dim[0] * h->height * h->width * h->image->dim[1]) * 4)
                    : 0;
 }
 
@@ -246,8 +282,10 @@ static gb_status copy_halo(gb_gpu_builder *b, const gb_halo *h)
 
 static void bind_image(gb_gk *k, const char *name, const gb_halo *h)
 {
-    if (h->copy) gb_gk_scratch(k, name, 0, (int64_t)(halo_bytes(h) / 4), GB_S_F32, GB_READ);
-    else gb_gk_operand(k, name, h->image, GB_READ);
+    if (h->copy)
+        gb_gk_scratch(k, name, 0, (int64_t)(halo_bytes(h) / 4), GB_S_F32, GB_READ);
+    else
+        gb_gk_operand(k, name, h->image, GB_READ);
 }
 
 /* --- matrices --- */
@@ -263,8 +301,11 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
 {
     const gb_operand *x = &s->in[0], *y = &s->in[1], *out = &s->out[0];
     int r = out->rank;
-    *p = (gb_panel){.m = {1, 1, out->dim[r - 2]}, .k = {1, 1, x->dim[r - 1]}, .n = out->dim[r - 1],
-                    .shares = 1};
+    *p = (gb_panel){.m = {1, 1, out->dim[r - 2]},
+                    .k = {1, 1, x->dim[r - 1]},
+                    .n = out->dim[r - 1],
+                    .shares = 1,
+                    .share = 1};
     p->a_m[2] = x->stride[r - 2];
     p->a_k[2] = x->stride[r - 1];
     choose_block(p, caps);
@@ -333,6 +374,7 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     gb_gk_begin(&k, b);
     gb_gk_operand(&k, "a", &s->in[0], GB_READ);
     gb_gk_scratch(&k, "b", 0, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
+    bind_results(&k, s);
     define_product(&k, &p);
     define_result(&k, s, place);
     return finish_product(&k, &p, "matmul.panel");
@@ -361,6 +403,7 @@ static void plan_window(gb_conv_plan *c, const gb_gpu_caps *caps, const gb_step 
                     .a_m = {walk[0], walk[1] * stride[0], walk[2] * stride[1]},
                     .a_k = {walk[1] * v->dilation[0], walk[2] * v->dilation[1], 1},
                     .shares = 1,
+                    .share = v->kernel[0],
                     .columns_first = true};
     for (int i = 0; i < 3; i++) c->pack.k[i] = p->k[i];
     if (v->dilation[1] == 1 && v->groups == 1) { /* the taps of a line are one run of memory */
@@ -404,10 +447,10 @@ static void plan_conv_input(gb_conv_plan *c, const gb_gpu_caps *caps, const gb_s
     int64_t pad[2];
     for (int d = 0; d < 2; d++) pad[d] = v->dilation[d] * (v->kernel[d] - 1) - v->pad[d];
     c->halo = halo_of(&s->in[0], s->out[0].dim, v, (const int64_t[2]){1, 1}, pad, v->stride);
-    c->pack = (gb_pack){.stride = {-w->stride[2], -w->stride[3], w->stride[0]},
-                        .n = w->stride[1],
-                        .offset = (v->kernel[0] - 1) * w->stride[2] +
-                                  (v->kernel[1] - 1) * w->stride[3]};
+    c->pack =
+        (gb_pack){.stride = {-w->stride[2], -w->stride[3], w->stride[0]},
+                  .n = w->stride[1],
+                  .offset = (v->kernel[0] - 1) * w->stride[2] + (v->kernel[1] - 1) * w->stride[3]};
     plan_window(c, caps, s, depth, w->dim[1], (const int64_t[2]){1, 1});
     gb_space_op(&c->pack.batch, "b", &step);
     gb_space_op(&c->pack.batch, "p", c->p.batch.stride[1]);
@@ -455,6 +498,7 @@ gb_status gb_lower_conv_panel(gb_gpu_builder *b)
     gb_gk_begin(&k, b);
     bind_image(&k, "a", &c.halo);
     gb_gk_scratch(&k, "b", at, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
+    bind_results(&k, s);
     define_product(&k, &c.p);
     define_result(&k, s, place);
     return finish_product(&k, &c.p, s->kind == GB_STEP_CONV ? "conv.panel" : "conv_input.panel");
@@ -466,7 +510,7 @@ typedef struct gb_filter_plan {
     gb_panel p;
     gb_pack pack;
     gb_halo halo;
-    bool packed;   /* dy has to be packed: its channels are no whole panels */
+    bool packed;    /* dy has to be packed: its channels are no whole panels */
     uint64_t parts; /* bytes of the partial sums */
 } gb_filter_plan;
 
@@ -508,6 +552,8 @@ static void plan_filter(gb_filter_plan *f, const gb_gpu_caps *caps, const gb_ste
     p->batch = (gb_space){.rank = 2, .dim = {v->groups, p->shares}};
     gb_space_op(&p->batch, "a", a);
     gb_space_op(&p->batch, "b", b);
+    const int64_t sums = p->m[0] * p->m[1] * depth * count_panels(p) * panel_width(p);
+    gb_space_op(&p->batch, "o0", (const int64_t[2]){p->shares * sums, sums});
     f->pack = (gb_pack){.k = {1, 1, count_k(p)}, .stride = {0, 0, dy->dim[1]}, .n = 1};
     f->pack.batch = (gb_space){.rank = 1, .dim = {v->groups}};
     gb_space_op(&f->pack.batch, "b", &n);
@@ -518,8 +564,7 @@ uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_filter_plan f;
     plan_filter(&f, caps, step);
-    return halo_bytes(&f.halo) + f.parts +
-           (f.packed ? packed_bytes(&f.p, step->u.conv.groups) : 0);
+    return halo_bytes(&f.halo) + f.parts + (f.packed ? packed_bytes(&f.p, step->u.conv.groups) : 0);
 }
 
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -564,13 +609,13 @@ gb_status gb_lower_filter_panel(gb_gpu_builder *b)
     if (status != GB_OK) return status;
     gb_gk_begin(&k, b);
     bind_image(&k, "a", &f.halo);
-    if (f.packed) gb_gk_scratch(&k, "b", pack_at, (int64_t)(packed / 4), GB_S_F32, GB_READ);
-    else gb_gk_operand(&k, "b", &s->in[1], GB_READ);
-    gb_gk_scratch(&k, "part", parts_at, (int64_t)(f.parts / 4), GB_S_F32, GB_WRITE);
+    if (f.packed)
+        gb_gk_scratch(&k, "b", pack_at, (int64_t)(packed / 4), GB_S_F32, GB_READ);
+    else
+        gb_gk_operand(&k, "b", &s->in[1], GB_READ);
+    gb_gk_scratch(&k, "o0", parts_at, (int64_t)(f.parts / 4), GB_S_F32, GB_WRITE);
     define_product(&k, &f.p);
-    gb_gk_param(&k, "PITCH", count_panels(&f.p) * panel_width(&f.p));
-    gb_gk_define(&k, "PLACE_ROW", "int p_part = (GB_GROUP(2) * M + m + r) * PITCH;");
-    gb_gk_define(&k, "RESULT", "ST_part(p_part + col, acc);");
+    define_sums(&k, &f.p);
     status = finish_product(&k, &f.p, "conv_filter.panel");
     return status == GB_OK ? join_filter(b, &f, parts_at) : status;
 }

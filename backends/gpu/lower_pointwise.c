@@ -53,6 +53,8 @@ static void describe(gb_gk *k, const gb_step *step, int64_t *rows, int64_t *widt
     int inner_axis;
     *width = gb_space_pop(&s, inner, &inner_axis);
     *rows = gb_space_count(&s);
+    for (int op = 0; op < s.n_ops && *width == 1; op++)
+        inner[op] = 1; /* as the text of long rows */
 
     bind_operands(k, step);
     gb_space_walk(k, &s, "OFFSETS", "");
@@ -103,8 +105,8 @@ gb_status gb_lower_pointwise_flat(gb_gpu_builder *b)
     describe(&k, b->step, &rows, &width);
     if (rows == 0 || width == 0) return gb_gk_drop(&k), k.status;
     const int64_t local = gb_min(256, b->caps->max_local);
-    const int64_t groups[3] = {gb_min(gb_div_up(rows * width, local),
-                                      gb_min(b->caps->max_groups[0], 16384)), 1, 1};
+    const int64_t groups[3] = {
+        gb_min(gb_div_up(rows * width, local), gb_min(b->caps->max_groups[0], 16384)), 1, 1};
     gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_param(&k, "COUNT", rows * width);
     gb_gk_param(&k, "STRIDE", groups[0] * local);

@@ -101,10 +101,11 @@ gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
                 "    for (int k = 0; k < kernel_size; k++) {\n"
                 "        int at = first + k * dilation;\n"
                 "        n += at >= -before && at < limit ? 1 : 0;\n    }\n    return n;\n}\n");
-    gb_gk_define(&k, "WINDOW(n, c, y, x)",
-                 "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
-                 "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
-                 "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
+    gb_gk_define(
+        &k, "WINDOW(n, c, y, x)",
+        "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
+        "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
+        "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
     gb_gk_define(&k, "SHARE(l)", "LD_i0(from + l) / counted");
     return finish_pool(&k, "avgpool_grad", gb_shader_pool_grad);
 }

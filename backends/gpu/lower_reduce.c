@@ -11,15 +11,15 @@ typedef struct gb_reduction {
     const gb_step *step;
     gb_space kept, reduced; /* without the inner dimension that lanes walk */
     gb_space all_kept;
-    bool row;               /* lanes walk a reduced dimension, else a kept one */
+    bool row; /* lanes walk a reduced dimension, else a kept one */
     int64_t inner[GB_SPACE_OPS];
     int inner_axis;
-    int64_t width;          /* of the inner dimension */
+    int64_t width; /* of the inner dimension */
     int lanes, local;
-    int64_t units, block;   /* results (row) or blocks of LANES results, and how many an item does */
-    int64_t rows, columns;  /* reduced elements of a result: rows × columns */
+    int64_t units, block;  /* results (row) or blocks of LANES results, and how many an item does */
+    int64_t rows, columns; /* reduced elements of a result: rows × columns */
     int64_t segments, segment_columns, row_block, column_block;
-    int n_values;           /* words of a partial result */
+    int n_values; /* words of a partial result */
 } gb_reduction;
 
 /* Items that loop for long are cut: for parallelism, and because lavapipe ends every loop after
@@ -30,8 +30,8 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
     int64_t reduced = gb_max(1, r->rows * r->columns);
     int64_t target = r->local == 1 ? 64 : 16384, least = r->local == 1 ? 4096 : 64;
-    int64_t want = gb_min(gb_div_up(target, gb_max(1, r->units)),
-                          reduced * (r->row ? 1 : r->lanes) / least);
+    int64_t want =
+        gb_min(gb_div_up(target, gb_max(1, r->units)), reduced * (r->row ? 1 : r->lanes) / least);
     want = gb_max(1, gb_min(want, 256));
     if (r->local > 1) want = gb_max(want, gb_div_up(reduced, MAX_ROUNDS));
     r->row_block = gb_max(1, r->rows / want);
@@ -46,8 +46,8 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
 
 static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s)
 {
-    *r = (gb_reduction){.step = s, .kept = {.rank = s->n_kept},
-                        .reduced = {.rank = s->rank - s->n_kept}};
+    *r = (gb_reduction){
+        .step = s, .kept = {.rank = s->n_kept}, .reduced = {.rank = s->rank - s->n_kept}};
     for (int d = 0; d < s->rank; d++) {
         gb_space *to = d < s->n_kept ? &r->kept : &r->reduced;
         int at = d < s->n_kept ? d : d - s->n_kept;
@@ -140,7 +140,8 @@ static void define_accumulators(gb_gk *k, const gb_reduction *r)
                         " GB_F d%d = r%d - a%d[l_]; a%d[l_] += d%d * inv;"
                         " m%d[l_] += d%d * (r%d - a%d[l_]);",
                         j, j, j, j, j, j, j, j, j);
-        else add_combine(t, s, j, value);
+        else
+            add_combine(t, s, j, value);
     }
     gb_text_add(t, "\n");
 }
@@ -165,7 +166,8 @@ static void define_merge(gb_gk *k, const gb_reduction *r)
                         " GB_F share%d = more_ / (n_ + more_); a%d[l_] += d%d * share%d;"
                         " m%d[l_] += y%d + d%d * d%d * (n_ * share%d); }",
                         j, j, j, j, j, j, j, j, j, j, j, j);
-        else add_combine(t, s, j, value);
+        else
+            add_combine(t, s, j, value);
     }
     gb_text_add(t, "\n");
 }
@@ -184,11 +186,14 @@ static void define_result(gb_gk *k, const gb_reduction *r, const int64_t *inner)
             if (step) gb_gk_param(k, name, step);
             snprintf(at, sizeof at, step ? "at_o%d + i * STEP_o%d" : "at_o%d", out, out);
             if (moments)
-                gb_text_add(&write, half ? " ST_o%d(%s, m%d[l_] / n_);"
+                gb_text_add(&write,
+                            half ? " ST_o%d(%s, m%d[l_] / n_);"
                                  : " ST_o%d(%s, n_ > 0.0f ? a%d[l_] : GB_NAN);",
                             out, at, j);
-            else if (s->scale[j] == 1) gb_text_add(&write, " ST_o%d(%s, a%d[l_]);", out, at, j);
-            else gb_text_add(&write, " ST_o%d(%s, a%d[l_] * SCALE%d);", out, at, j, j);
+            else if (s->scale[j] == 1)
+                gb_text_add(&write, " ST_o%d(%s, a%d[l_]);", out, at, j);
+            else
+                gb_text_add(&write, " ST_o%d(%s, a%d[l_] * SCALE%d);", out, at, j, j);
         }
         snprintf(name, sizeof name, "SCALE%d_", j);
         if (!moments && s->scale[j] != 1) {
@@ -211,10 +216,10 @@ static void define_partial_write(gb_gk *k, const gb_reduction *r)
     int v = 0;
     gb_text_add(&k->defs, "#define WRITE(l_, n_)");
     for (int j = 0; j < s->n_red; j++) {
-        const char *format = is_int(s, j)
-                                 ? " ST_part((%d * SEGMENTS + segment) * KEPT_COUNT + kept, %c%d[l_]);"
-                                 : " ST_part((%d * SEGMENTS + segment) * KEPT_COUNT + kept, "
-                                   "GB_BITS(%c%d[l_]));";
+        const char *format =
+            is_int(s, j) ? " ST_part((%d * SEGMENTS + segment) * KEPT_COUNT + kept, %c%d[l_]);"
+                         : " ST_part((%d * SEGMENTS + segment) * KEPT_COUNT + kept, "
+                           "GB_BITS(%c%d[l_]));";
         gb_text_add(&k->defs, format, v++, 'a', j);
         if (s->red[j] == GB_MOMENTS) gb_text_add(&k->defs, format, v++, 'm', j);
     }
@@ -369,9 +374,12 @@ gb_status gb_lower_argreduce(gb_gpu_builder *b)
     bool integer = s->in[0].storage == GB_S_I32;
     const char *less = s->u.arg.min ? (s->u.arg.last ? "<=" : "<") : (s->u.arg.last ? ">=" : ">");
     gb_gk_define(&k, "VALUE", integer ? "int" : "float");
-    if (integer) gb_gk_define(&k, "BETTER(x, y)", "((x) %s (y))", less);
-    else if (s->u.arg.last) gb_gk_define(&k, "BETTER(x, y)", "((x) != (x) || (x) %s (y))", less);
-    else gb_gk_define(&k, "BETTER(x, y)", "((y) == (y) && ((x) != (x) || (x) %s (y)))", less);
+    if (integer)
+        gb_gk_define(&k, "BETTER(x, y)", "((x) %s (y))", less);
+    else if (s->u.arg.last)
+        gb_gk_define(&k, "BETTER(x, y)", "((x) != (x) || (x) %s (y))", less);
+    else
+        gb_gk_define(&k, "BETTER(x, y)", "((y) == (y) && ((x) != (x) || (x) %s (y)))", less);
     return gb_gk_finish(&k, "argreduce.item", gb_shader_argreduce_item,
                         (const int64_t[3]){gb_div_up(units, local), 1, 1});
 }

@@ -8,8 +8,8 @@
 typedef struct gb_gpu_variant {
     gb_step_kind kind;
     const char *name; /* "KIND.how"; gb_gpu_caps.variant matches a part of it */
-    bool (*applies)(const gb_gpu_caps *caps, const gb_step *step);         /* NULL: always */
-    uint64_t (*scratch)(const gb_gpu_caps *caps, const gb_step *step);     /* NULL: none */
+    bool (*applies)(const gb_gpu_caps *caps, const gb_step *step);     /* NULL: always */
+    uint64_t (*scratch)(const gb_gpu_caps *caps, const gb_step *step); /* NULL: none */
     gb_status (*lower)(gb_gpu_builder *b);
 } gb_gpu_variant;
 

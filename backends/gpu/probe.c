@@ -23,8 +23,8 @@ static const gb_expr *increment(gb_arena *arena, gb_storage storage)
 
 static uint32_t encode(gb_storage s, int i)
 {
-    return s == GB_S_I32   ? (uint32_t)i
-           : s == GB_S_F16 ? gb_f32_to_f16((float)i)
+    return s == GB_S_I32    ? (uint32_t)i
+           : s == GB_S_F16  ? gb_f32_to_f16((float)i)
            : s == GB_S_BF16 ? gb_f32_to_bf16((float)i)
                             : gb_f32_bits((float)i);
 }
@@ -61,14 +61,22 @@ static gb_status probe_one(const gb_backend *be, gb_backend_device *dev, gb_stor
     gb_arena *arena = gb_arena_create();
     const gb_expr *expr = arena ? increment(arena, storage) : NULL;
     gb_operand o = {.storage = storage, .rank = 1, .dim = {N}, .stride = {1}};
-    gb_step step = {.kind = GB_STEP_POINTWISE, .path = "probe", .phase = "forward", .n_in = 1,
-                    .n_out = 1, .in = {o}, .out = {o}, .rank = 1, .dim = {N}, .expr = expr,
+    gb_step step = {.kind = GB_STEP_POINTWISE,
+                    .path = "probe",
+                    .phase = "forward",
+                    .n_in = 1,
+                    .n_out = 1,
+                    .in = {o},
+                    .out = {o},
+                    .rank = 1,
+                    .dim = {N},
+                    .expr = expr,
                     .scratch = {.buffer = -1}};
     step.out[0].buffer = 1;
     gb_plan_buffer planned[2] = {{.role = GB_BUF_INPUT, .bytes = N * 4},
                                  {.role = GB_BUF_OUTPUT, .bytes = N * 4}};
-    gb_plan plan = {.n_steps = 1, .n_buffers = 2, .step = &step, .buffer = planned,
-                    .scalars_buffer = -1};
+    gb_plan plan = {
+        .n_steps = 1, .n_buffers = 2, .step = &step, .buffer = planned, .scalars_buffer = -1};
     unsigned char got[N * 4] = {0}, want[N * 4] = {0};
     gb_status s = expr ? run_once(be, dev, &plan, buffer, got, err)
                        : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a probe");

@@ -80,8 +80,10 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
         b.step_index = i;
         s = lower_step(&b);
     }
-    if (s == GB_OK) *program = p;
-    else gb_gpu_program_destroy(&p);
+    if (s == GB_OK)
+        *program = p;
+    else
+        gb_gpu_program_destroy(&p);
     return s;
 }
 

@@ -71,6 +71,14 @@ void gb_space_collapse(gb_space *s, int lead)
     }
 }
 
+void gb_space_squeeze(gb_space *s)
+{
+    gb_space old = *s;
+    s->rank = 0;
+    for (int d = 0; d < old.rank; d++)
+        if (old.dim[d] != 1) copy_dim(s, s->rank++, &old, d);
+}
+
 int64_t gb_space_count(const gb_space *s)
 {
     int64_t n = 1;
@@ -126,7 +134,10 @@ static bool walks(const gb_space *s, int axis)
 
 void gb_space_coord(char text[16], int axis, const gb_space *a, const gb_space *b, int inner_axis)
 {
-    if (axis == inner_axis) snprintf(text, 16, "i");
-    else if (walks(a, axis) || walks(b, axis)) snprintf(text, 16, "c_%d", axis);
-    else snprintf(text, 16, "0");
+    if (axis == inner_axis)
+        snprintf(text, 16, "i");
+    else if (walks(a, axis) || walks(b, axis))
+        snprintf(text, 16, "c_%d", axis);
+    else
+        snprintf(text, 16, "0");
 }

@@ -10,7 +10,7 @@ typedef struct gb_space {
     int rank, n_ops;
     int64_t dim[GB_MAX_RANK];
     int64_t stride[GB_SPACE_OPS][GB_MAX_RANK];
-    char name[GB_SPACE_OPS][16];  /* of the operands in the kernel's text: "i0", "o1" */
+    char name[GB_SPACE_OPS][16]; /* of the operands in the kernel's text: "i0", "o1" */
     int axis[GB_MAX_RANK];       /* the step's axis that a dimension was (fixed ones only) */
     bool fixed[GB_MAX_RANK];     /* never merged: its coordinate is asked for */
 } gb_space;
@@ -24,6 +24,8 @@ void gb_space_fix(gb_space *s, const gb_expr *expr);
 /* Drops dimensions of 1, orders them by the strides of operand lead (widest first) and merges
  * neighbours that all operands walk alike. */
 void gb_space_collapse(gb_space *s, int lead);
+/* Only drops dimensions of 1: the order of the others, and linear indices, stay. */
+void gb_space_squeeze(gb_space *s);
 int64_t gb_space_count(const gb_space *s);
 /* Takes the last dimension off: its size (1 where the space is a point), strides (into step, by
  * operand) and axis (-1 where its coordinate is not known). */

@@ -12,8 +12,10 @@ static void define_place(gb_gk *k, const char *name, const gb_operand *o)
     }
     gb_text_add(&k->defs, "#define PLACE_%s(n, c, h, w) (0", name);
     for (int d = 0; d < 4; d++) {
-        if (o->stride[d] == 1) gb_text_add(&k->defs, " + (%c)", axis[d]);
-        else if (o->stride[d] != 0) gb_text_add(&k->defs, " + (%c) * %s", axis[d], param[d]);
+        if (o->stride[d] == 1)
+            gb_text_add(&k->defs, " + (%c)", axis[d]);
+        else if (o->stride[d] != 0)
+            gb_text_add(&k->defs, " + (%c) * %s", axis[d], param[d]);
     }
     gb_text_add(&k->defs, ")\n");
 }
@@ -26,8 +28,10 @@ void gb_gk_image(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access a
 
 void gb_gk_window(gb_gk *k, const gb_window *v)
 {
-    static const char *const names[4][2] = {{"KERNEL_H", "KERNEL_W"}, {"STRIDE_H", "STRIDE_W"},
-                                            {"DILATION_H", "DILATION_W"}, {"PAD_H", "PAD_W"}};
+    static const char *const names[4][2] = {{"KERNEL_H", "KERNEL_W"},
+                                            {"STRIDE_H", "STRIDE_W"},
+                                            {"DILATION_H", "DILATION_W"},
+                                            {"PAD_H", "PAD_W"}};
     for (int d = 0; d < 2; d++) {
         gb_gk_param(k, names[0][d], v->kernel[d]);
         gb_gk_param(k, names[1][d], v->stride[d]);

@@ -31,8 +31,8 @@ static cl_program from_cache(gb_backend_device *dev, gb_hash key)
     if (!gb_cache_load(dev->cache_dir, "opencl", key, &data, &bytes)) return NULL;
     cl_int loaded = CL_SUCCESS, code = CL_SUCCESS;
     const unsigned char *binary = data;
-    cl_program program = clCreateProgramWithBinary(dev->context, 1, &dev->id, &bytes, &binary,
-                                                   &loaded, &code);
+    cl_program program =
+        clCreateProgramWithBinary(dev->context, 1, &dev->id, &bytes, &binary, &loaded, &code);
     free(data);
     if (!program) return NULL;
     if (code || loaded || clBuildProgram(program, 1, &dev->id, dev->build_options, NULL, NULL)) {
@@ -50,10 +50,10 @@ static gb_status build_failed(gb_backend_device *dev, const gb_gpu_kernel *k, cl
     if (!clGetProgramBuildInfo(program, dev->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes))
         log = calloc(bytes + 1, 1);
     if (log) clGetProgramBuildInfo(program, dev->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL);
-    gb_status s = gb_fail(err, GB_DEVICE, k->name,
-                          "the driver's compiler refused a kernel: try another driver version",
-                          "kernel build failed (%s): %.600s", gb_cl_error_name(code),
-                          log ? log : "");
+    gb_status s =
+        gb_fail(err, GB_DEVICE, k->name,
+                "the driver's compiler refused a kernel: try another driver version",
+                "kernel build failed (%s): %.600s", gb_cl_error_name(code), log ? log : "");
     free(log);
     return s;
 }
@@ -62,7 +62,8 @@ static gb_status from_source(gb_backend_device *dev, const gb_gpu_kernel *k, cl_
                              gb_error *err)
 {
     cl_int code;
-    cl_program p = clCreateProgramWithSource(dev->context, 1, (const char **)&k->source, NULL, &code);
+    cl_program p =
+        clCreateProgramWithSource(dev->context, 1, (const char **)&k->source, NULL, &code);
     if (!p) return gb_cl_fail(dev, err, code, "creating a program");
     code = clBuildProgram(p, 1, &dev->id, dev->build_options, NULL, NULL);
     if (code) {

@@ -11,16 +11,26 @@
 const char *gb_cl_error_name(cl_int code)
 {
     switch (code) {
-    case CL_DEVICE_NOT_AVAILABLE: return "device not available";
-    case CL_COMPILER_NOT_AVAILABLE: return "no compiler";
-    case CL_MEM_OBJECT_ALLOCATION_FAILURE: return "memory allocation failed";
-    case CL_OUT_OF_RESOURCES: return "out of resources";
-    case CL_OUT_OF_HOST_MEMORY: return "out of host memory";
-    case CL_BUILD_PROGRAM_FAILURE: return "build failure";
-    case CL_INVALID_BUFFER_SIZE: return "invalid buffer size";
-    case CL_INVALID_WORK_GROUP_SIZE: return "invalid work-group size";
-    case CL_INVALID_KERNEL_ARGS: return "invalid kernel arguments";
-    default: return "OpenCL error";
+    case CL_DEVICE_NOT_AVAILABLE:
+        return "device not available";
+    case CL_COMPILER_NOT_AVAILABLE:
+        return "no compiler";
+    case CL_MEM_OBJECT_ALLOCATION_FAILURE:
+        return "memory allocation failed";
+    case CL_OUT_OF_RESOURCES:
+        return "out of resources";
+    case CL_OUT_OF_HOST_MEMORY:
+        return "out of host memory";
+    case CL_BUILD_PROGRAM_FAILURE:
+        return "build failure";
+    case CL_INVALID_BUFFER_SIZE:
+        return "invalid buffer size";
+    case CL_INVALID_WORK_GROUP_SIZE:
+        return "invalid work-group size";
+    case CL_INVALID_KERNEL_ARGS:
+        return "invalid kernel arguments";
+    default:
+        return "OpenCL error";
     }
 }
 
@@ -92,8 +102,10 @@ static void describe(cl_device_id id, cl_platform_id platform, int index, gb_dev
     if (clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof d->driver, d->driver, NULL))
         snprintf(d->driver, sizeof d->driver, "OpenCL");
     info_text(id, CL_DRIVER_VERSION, d->version, sizeof d->version);
-    if (info_number(id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU) d->kind = GB_DEVICE_SOFTWARE;
-    else if (info_number(id, CL_DEVICE_HOST_UNIFIED_MEMORY)) d->kind = GB_DEVICE_INTEGRATED;
+    if (info_number(id, CL_DEVICE_TYPE) & CL_DEVICE_TYPE_CPU)
+        d->kind = GB_DEVICE_SOFTWARE;
+    else if (info_number(id, CL_DEVICE_HOST_UNIFIED_MEMORY))
+        d->kind = GB_DEVICE_INTEGRATED;
     d->memory_bytes = info_number(id, CL_DEVICE_GLOBAL_MEM_SIZE);
     d->max_buffer_bytes = info_number(id, CL_DEVICE_MAX_MEM_ALLOC_SIZE);
     d->cores = (int)info_number(id, CL_DEVICE_MAX_COMPUTE_UNITS);
@@ -129,8 +141,8 @@ static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
         c->max_local_dim[d] = (uint32_t)items[d];
         c->max_groups[d] = 1u << 20; /* the API has no limit; keep global sizes below 2^31 */
     }
-    bool exact = info_number(dev->id, CL_DEVICE_SINGLE_FP_CONFIG) &
-                 CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
+    bool exact =
+        info_number(dev->id, CL_DEVICE_SINGLE_FP_CONFIG) & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT;
     snprintf(dev->build_options, sizeof dev->build_options, "-w%s", /* PoCL prints warnings */
              exact ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
@@ -198,8 +210,10 @@ static gb_status device_open(const gb_backend_options *o, int index, gb_backend_
         if (!code) dev->queue = clCreateCommandQueue(dev->context, dev->id, 0, &code);
         if (code) s = gb_cl_fail(dev, err, code, "opening the device");
     }
-    if (s == GB_OK) *out = dev;
-    else device_close(dev);
+    if (s == GB_OK)
+        *out = dev;
+    else
+        device_close(dev);
     return s;
 }
 
@@ -269,8 +283,8 @@ static cl_int write_staged(gb_backend_device *dev, gb_backend_buffer *buf, uint6
                            uint64_t bytes, void *copy)
 {
     cl_event event;
-    cl_int code = clEnqueueWriteBuffer(dev->queue, buf->mem, CL_FALSE, offset, bytes, copy, 0, NULL,
-                                       &event);
+    cl_int code =
+        clEnqueueWriteBuffer(dev->queue, buf->mem, CL_FALSE, offset, bytes, copy, 0, NULL, &event);
     if (code) {
         free(copy);
         return code;
@@ -292,8 +306,8 @@ static gb_status buffer_write(gb_backend_device *dev, gb_backend_buffer *buf, ui
         memcpy(copy, src, bytes);
         code = write_staged(dev, buf, offset, bytes, copy);
     } else {
-        code = clEnqueueWriteBuffer(dev->queue, buf->mem, CL_TRUE, offset, bytes, src, 0, NULL,
-                                    NULL);
+        code =
+            clEnqueueWriteBuffer(dev->queue, buf->mem, CL_TRUE, offset, bytes, src, 0, NULL, NULL);
     }
     return code ? gb_cl_fail(dev, err, code, "writing to the device") : GB_OK;
 }

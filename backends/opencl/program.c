@@ -76,8 +76,10 @@ gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
                 ? make_launches(p, err)
                 : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     }
-    if (s == GB_OK) *prog = p;
-    else gb_cl_program_destroy(p);
+    if (s == GB_OK)
+        *prog = p;
+    else
+        gb_cl_program_destroy(p);
     return s;
 }
 
@@ -119,8 +121,8 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
 static cl_int measure(cl_event event, double *seconds)
 {
     cl_ulong begin = 0, end = 0;
-    cl_int code = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin,
-                                          NULL);
+    cl_int code =
+        clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin, NULL);
     if (!code)
         code = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
     if (!code) *seconds += (double)(end - begin) * 1e-9;
