@@ -144,10 +144,13 @@ static bool is_zero(const gb_expr *e, int node)
     return e->node[node].prim == GB_P_CONST && e->node[node].imm == 0;
 }
 
-/* The argument x of max(x, 0); -1: the node is no such thing. */
+/* The argument x of max(x, 0), or of x < 0 ? 0 : x; -1: the node is no such thing. */
 static int relu_argument(const gb_expr *e, int node)
 {
-    const gb_enode *n = &e->node[node];
+    const gb_enode *n = &e->node[node], *less = &e->node[n->arg[0]];
+    if (n->prim == GB_P_SELECT && less->prim == GB_P_LT && is_zero(e, less->arg[1]) &&
+        less->arg[0] == n->arg[2] && is_zero(e, n->arg[1]))
+        return n->arg[2];
     if (n->prim != GB_P_MAX) return -1;
     return is_zero(e, n->arg[1]) ? n->arg[0] : is_zero(e, n->arg[0]) ? n->arg[1] : -1;
 }

@@ -21,7 +21,9 @@ static void bias_relu(check *c, const int64_t *bias_stride)
     add_in(c, window(c, 'f', y->rank, y->dim, bias_stride));
     gb_x x = gb_x_input(&c->xb, 0, 'f'), b = gb_x_input(&c->xb, 1, 'f');
     x = gb_x2(&c->xb, GB_P_ADD, b, x);
-    x = gb_x2(&c->xb, GB_P_MAX, x, gb_x_const(&c->xb, 0));
+    gb_x zero = gb_x_const(&c->xb, 0), less = gb_x2(&c->xb, GB_P_LT, x, zero);
+    x = bias_stride[1] ? gb_x3(&c->xb, GB_P_SELECT, less, zero, x)
+                       : gb_x2(&c->xb, GB_P_MAX, x, zero);
     set_expr(c, 2, &x, 1);
 }
 
