@@ -13,7 +13,6 @@ typedef struct {
     int64_t rows;            /* of the epilogue's space in one run */
     gb_walk walk[3];         /* a, b, c over the outer axes */
     gb_tile_prog *epilogue;  /* NULL: none, or built into the kernel */
-    bool single;             /* the epilogue's space has one element */
     int bias;                /* operand added to each row by the kernel; 0: none */
     bool relu;
     int64_t columns;
@@ -199,7 +198,7 @@ static bool is_built_in(const gb_step *s, contraction *x)
 /* Strides of the block that the kernels hand over, as if all of c lay there densely. */
 static gb_tile_port dense_port(const gb_cpu_space *space)
 {
-    gb_tile_port p = {.storage = GB_S_F32, .place = GB_MAX_STEP_OUT + 1};
+    gb_tile_port p = {.block = true, .storage = GB_S_F32, .place = GB_MAX_STEP_OUT + 1};
     int64_t stride = 1;
     for (int i = space->rank - 1; i >= 0; i--) {
         p.stride[space->axis[i]] = stride;
@@ -215,7 +214,6 @@ static gb_status make_epilogue(gb_backend_device *dev, const gb_step *s, contrac
     x->relu = false;
     gb_tile_desc d = {.loops = dev->loops, .expr = s->expr};
     epilogue_space(s, &d.space);
-    x->single = d.space.count == 1;
     gb_tile_bind_step(&d, s);
     for (int k = 1; k < s->expr->n_in; k++) d.in[k] = d.in[1 + k];
     d.in[0] = d.out[0] = dense_port(&d.space);
@@ -226,8 +224,6 @@ typedef struct {
     const contraction *x;
     gb_tile_env env;
     int64_t first; /* element of the epilogue's space where this run begins */
-    const void *scalars;
-    void *prepared;
 } epilogue_run;
 
 static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_t col0,
@@ -238,10 +234,6 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
     gb_tile_env env = r->env;
     char scratch[gb_tile_scratch_bytes(x->epilogue)] __attribute__((aligned(64)));
     bool whole = cols == x->columns && ldc == cols;
-    if (x->single) { /* nothing varies then, and what was prepared includes c */
-        env.in[0] = env.out[0] = c;
-        gb_tile_prepare(x->epilogue, &env, r->scalars, r->prepared);
-    }
     for (int64_t i = 0; i < rows; i += whole ? rows : 1) {
         int64_t start = r->first + (row0 + i) * x->columns + col0;
         /* The space is dense from element 0 on: place c so that `start` is its block. */
@@ -256,15 +248,13 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
 static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
 {
     const contraction *x = s->state;
-    epilogue_run e = {.x = x,
-                      .scalars = s->at.scalars,
-                      .prepared = gb_worker_scratch(workers, 0)};
+    epilogue_run e = {.x = x};
     gb_contraction_args args = {.scratch = s->at.scratch, .epilogue = {.relu = x->relu}};
     if (x->bias) args.epilogue.bias = s->at.in[x->bias];
     if (x->epilogue) {
         for (int k = 1; k < s->step->n_in - 1; k++) e.env.in[k] = s->at.in[1 + k];
         for (int k = 1; k < s->step->n_out; k++) e.env.out[k] = s->at.out[k];
-        if (!x->single) gb_tile_prepare(x->epilogue, &e.env, e.scalars, e.prepared);
+        gb_tile_prepare(x->epilogue, &e.env, s->at.scalars, gb_worker_scratch(workers, 0));
         args.epilogue.fn = run_epilogue;
         args.epilogue.ctx = &e;
     }

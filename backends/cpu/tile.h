@@ -15,6 +15,7 @@
 #define GB_TILE_MAX 1024
 
 typedef struct gb_tile_port {
+    bool block; /* dense, and not there before the run: a block that a kernel has just made */
     gb_storage storage;
     int64_t stride[GB_MAX_RANK]; /* by the step's axes */
     int place;                   /* ports with equal, positive places are the same window */

@@ -57,6 +57,7 @@ static gb_tile_class class_of_walk(compiler *c, const gb_walk *w)
 
 static gb_tile_class class_of_leaf(compiler *c, const gb_enode *n)
 {
+    if (n->prim == GB_P_INPUT && c->desc->in[(int)n->imm].block) return GB_VARYING;
     if (n->prim == GB_P_INPUT) return class_of_walk(c, &c->prog->in[(int)n->imm]);
     if (n->prim == GB_P_COORD) {
         gb_walk w;
@@ -211,7 +212,8 @@ static void emit_leaf(compiler *c, int node)
     const gb_enode *n = &c->expr->node[node];
     gb_tile_class k = c->class[node];
     int port = (int)n->imm;
-    if (n->prim == GB_P_INPUT && k == GB_VARYING && gb_walk_is_dense(&c->prog->in[port])) {
+    if (n->prim == GB_P_INPUT && k == GB_VARYING &&
+        (c->desc->in[port].block || gb_walk_is_dense(&c->prog->in[port]))) {
         c->value[node] = new_value(c, GB_AT_IN, port);
         return;
     }
@@ -253,12 +255,17 @@ static bool read_later(const compiler *c, int node, int port)
     return false;
 }
 
+static bool writes_directly(const compiler *c, int port)
+{
+    return c->desc->out[port].block || gb_walk_is_dense(&c->prog->out[port]);
+}
+
 /* The output into which a node can be computed, without a copy; -1: none. */
 static int direct_output(const compiler *c, int node)
 {
     const gb_tile_desc *d = c->desc;
     for (int k = 0; k < c->expr->n_out && !d->results; k++) {
-        if (c->expr->out[k] != node || !gb_walk_is_dense(&c->prog->out[k])) continue;
+        if (c->expr->out[k] != node || !writes_directly(c, k)) continue;
         bool clash = false;
         for (int j = 0; j < c->expr->n_in; j++)
             clash = clash || (d->out[k].place > 0 && d->in[j].place == d->out[k].place &&
@@ -311,7 +318,7 @@ static void emit_output(compiler *c, int k)
     const gb_value *at = &c->prog->value[v];
     if (c->desc->results) {
         c->prog->result[k] = one ? filled(c, node) : v;
-    } else if (gb_walk_is_dense(&c->prog->out[k])) {
+    } else if (writes_directly(c, k)) {
         if (at->place == GB_AT_OUT && at->index == k) return;
         gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1,
                       .fn = one ? c->desc->loops->fill : c->desc->loops->copy,

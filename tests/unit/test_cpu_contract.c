@@ -28,11 +28,11 @@ static void bias_relu(check *c, const int64_t *bias_stride)
 }
 
 /* trans: bits for a, b, c stored with rows and columns exchanged. */
-static void product(int64_t m, int64_t k, int64_t n, int trans, int epilogue)
+static void product_of(int64_t batch, int64_t m, int64_t k, int64_t n, int trans, int epilogue)
 {
     check c;
     int orders[3][3];
-    const int64_t batch = 3, a[3] = {batch, m, k}, b[3] = {batch, k, n}, y[3] = {batch, m, n};
+    const int64_t a[3] = {batch, m, k}, b[3] = {batch, k, n}, y[3] = {batch, m, n};
     for (int i = 0; i < 3; i++) {
         orders[i][0] = 0;
         orders[i][1] = trans >> i & 1 ? 2 : 1;
@@ -52,6 +52,11 @@ static void product(int64_t m, int64_t k, int64_t n, int trans, int epilogue)
     check_end(&c);
 }
 
+static void product(int64_t m, int64_t k, int64_t n, int trans, int epilogue)
+{
+    product_of(3, m, k, n, trans, epilogue);
+}
+
 static void products(void **state)
 {
     (void)state;
@@ -61,6 +66,7 @@ static void products(void **state)
     product(70, 5, 1, 0, 2);
     product(5, 0, 7, 0, 1);
     product(130, 64, 600, 0, 2);
+    product_of(1, 1, 8, 1, 0, 2); /* one element: nothing to tell it from a constant */
 }
 
 /* Batch axes that cannot be merged into two. */
