@@ -28,7 +28,7 @@ ALLOWED = {
     "tools": PUBLIC + r"|tools/.*",
     "examples": PUBLIC,
 }
-for folder in ("train", "compare", "report", "compress", "search", "data", "nn", "io", "dist"):
+for folder in ("train", "compare", "bench", "report", "compress", "search", "data", "nn", "io", "dist"):
     ALLOWED[f"core/{folder}"] = PUBLIC  # builders: they see what users see
 
 INCLUDE = re.compile(r'^\s*#\s*include\s+[<"]([^">]+)[">]', re.M)

@@ -6,8 +6,9 @@
 
 #include <gimbal/suggest.h>
 
-static const cli_command *const commands[] = {&cmd_devices, &cmd_train, &cmd_eval, &cmd_predict,
-                                              &cmd_run, &cmd_selftest};
+static const cli_command *const commands[] = {&cmd_devices, &cmd_train,   &cmd_eval,
+                                              &cmd_predict, &cmd_run,     &cmd_compare,
+                                              &cmd_bench,   &cmd_selftest};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int print_help(FILE *f)

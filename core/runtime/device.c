@@ -104,6 +104,19 @@ void gb_device_memory(const gb_device *dev, uint64_t *now, uint64_t *peak)
     if (peak) *peak = dev ? dev->peak : 0;
 }
 
+gb_status gb_device_peak(gb_device *dev, double *gflops, double *gb_per_s, gb_error *err)
+{
+    if (!dev->backend->peak)
+        return gb_fail(err, GB_UNSUPPORTED, dev->info.id, NULL, "the %s backend measures no peaks",
+                       dev->info.backend);
+    gb_peak peak;
+    gb_status status = dev->backend->peak(dev->dev, &peak, err);
+    if (status) return status;
+    *gflops = peak.gflops;
+    *gb_per_s = peak.gb_per_s;
+    return GB_OK;
+}
+
 /* --- buffers --- */
 
 /* A size that every driver takes: no buffer is empty. */

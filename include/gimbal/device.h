@@ -65,6 +65,9 @@ GB_API void gb_device_close(gb_device **dev);
 GB_API const gb_device_info *gb_device_get_info(const gb_device *dev);
 /* Waits until all enqueued work is done. Errors: DEVICE. */
 GB_API gb_status gb_device_wait(gb_device *dev, gb_error *err);
+/* Measures the device's peaks of arithmetic and memory traffic, in a few tenths of a second.
+ * Errors: UNSUPPORTED (the backend does not measure them), DEVICE. */
+GB_API gb_status gb_device_peak(gb_device *dev, double *gflops, double *gb_per_s, gb_error *err);
 /* Bytes of the buffers that stores and programs hold on the device, and the most there ever were.
  * Both may be NULL. */
 GB_API void gb_device_memory(const gb_device *dev, uint64_t *now, uint64_t *peak);

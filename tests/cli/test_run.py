@@ -68,7 +68,7 @@ def weights(folder):
 
 RECIPE = """data: {dataset: idx, path: %s}
 model:
-  layers: [{conv: {out: 4, kernel: 3, padding: same}}, batchnorm, relu, flatten, {dropout: 0.1},
+  layers: [{conv: {out: 4, kernel: 3, padding: same, bias: false}}, batchnorm, relu, flatten, {dropout: 0.1},
            linear: 4]
 optimizer: {sgd: {lr: 0.05, momentum: 0.9}}
 schedule: cosine
@@ -88,7 +88,7 @@ def main():
     keys = {"out", "device", "parameters", "epochs", "steps", "train", "test", "seconds",
             "step_ms", "memory", "kernels_built"}
     check("train: keys and figures", done.returncode == 0 and keys <= set(r) and r["steps"] == 57
-          and r["epochs"] == 3 and r["parameters"] == 1076 and r["test"]["examples"] == 100, done)
+          and r["epochs"] == 3 and r["parameters"] == 1072 and r["test"]["examples"] == 100, done)
     check("train: it learns", r["test"]["accuracy"] > 0.95, r)
     files = {p.name.split(".out")[0] for p in whole.iterdir()}
     check("train: the run folder", {"recipe.yaml", "dataset.json", "metrics.jsonl", "events",
@@ -124,6 +124,25 @@ def main():
           and abs(e["loss"] - r["test"]["loss"]) < 1e-6 and e["examples"] == 100, done)
     done, e = gimbal("eval", max((whole / "checkpoints").glob("*.safetensors")))
     check("eval of a checkpoint", e["accuracy"] == r["test"]["accuracy"], done)
+
+    done, c = gimbal("compare", recipe, "--devices", "cpu,reference", "--steps", 3)
+    keys = {"reference", "devices", "layers", "loss", "step_ms", "memory_bytes", "verdict", "worst"}
+    layer = {"name", "op", "forward", "backward", "ms"}
+    check("compare: keys and verdict", done.returncode == 0 and keys <= set(c)
+          and c["devices"] == ["cpu", "reference"] and c["verdict"] == "agree"
+          and all(layer <= set(l) and set(l["ms"]) == set(c["devices"]) for l in c["layers"])
+          and len(c["loss"]["cpu"]) == 3 and {"layer", "device", "error", "tolerance"}
+          <= set(c["worst"]), done)
+    done, b = gimbal("bench", "--op", "Conv 4x8x9x9 16x4x3x3 s2 p1")
+    rows = [(x["name"], x["phase"]) for x in b["results"]]
+    check("bench of an operator", rows == [("Conv 4x8x9x9 16x4x3x3 s2 p1", p) for p in
+                                           ("forward", "step")] and b["peak"]["gflops"] > 1
+          and 0 < b["results"][0]["of_peak"] < 2, done)
+    done, b = gimbal("bench", "--model", recipe)
+    check("bench of a model", [x["phase"] for x in b["results"]] == ["forward", "step"]
+          and all(x["ms"]["min"] <= x["ms"]["median"] for x in b["results"]), done)
+    done, b = gimbal("bench", "--op", "Conv 4x8x9x9 y")
+    check("bench: a bad text", done.returncode == 1 and "'y'" in b["error"]["message"], done)
 
     for p in folder.glob("t*ubyte"):
         p.unlink()  # predictions need no data set
