@@ -60,7 +60,8 @@ typedef struct cli_command {
     const cli_option *options; /* ends with OPT_COUNT */
 } cli_command;
 
-extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_compare, cmd_bench, cmd_selftest;
+extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_compare,
+    cmd_bench, cmd_selftest;
 
 /* Fills args from argv (argv[0] is the command's name). Returns -1 to go on, or an exit status. */
 int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv);
