@@ -1,4 +1,5 @@
-/* Convolutions one item an element: right everywhere. */
+/* Convolutions one item an element, right everywhere, and by blocks of results in registers. */
+#include "backends/gpu/block.h"
 #include "backends/gpu/manifest.h"
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/window.h"
@@ -131,4 +132,131 @@ gb_status gb_lower_conv_filter_item(gb_gpu_builder *b)
     gb_status status = gb_gk_finish(&k, "conv_filter.item", gb_shader_conv_filter_item,
                                     (const int64_t[3]){gb_div_up(count, local), shares, 1});
     return status == GB_OK ? gb_lower_sum_join(b, 0, shares, count) : status;
+}
+
+/* --- blocks --- */
+
+static int64_t pixels_of(const gb_operand *o)
+{
+    return o->dim[0] * o->dim[2] * o->dim[3];
+}
+
+bool gb_conv_block_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return step->u.conv.groups == 1 &&
+           gb_block_applies(caps, pixels_of(&step->out[0]), step->out[0].dim[1]);
+}
+
+/* From where a row's pixel of the result reads in x … */
+static const char place_forward[] = "int h$_ = h$ * STRIDE_H - PAD_H + kh * DILATION_H, w$_ = w$ * "
+                                    "STRIDE_W - PAD_W + kw * DILATION_W; "
+                                    "bool in$ = h$_ >= 0 && h$_ < IN_H && w$_ >= 0 && w$_ < IN_W; "
+                                    "int pa$ = PLACE_i0(n$, 0, in$ ? h$_ : 0, in$ ? w$_ : 0);";
+/* … and in dy. */
+static const char place_input[] =
+    "int h$_ = h$ + PAD_H - kh * DILATION_H, w$_ = w$ + PAD_W - kw * DILATION_W; "
+    "bool in$ = h$_ >= 0 && w$_ >= 0 && h$_ % STRIDE_H == 0 && w$_ % STRIDE_W == 0 && "
+    "h$_ / STRIDE_H < IN_H && w$_ / STRIDE_W < IN_W; "
+    "int pa$ = PLACE_i0(n$, 0, in$ ? h$_ / STRIDE_H : 0, in$ ? w$_ / STRIDE_W : 0);";
+
+gb_status gb_lower_conv_block(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    const gb_operand *out = &s->out[0], *in = &s->in[0];
+    bool forward = s->kind == GB_STEP_CONV;
+    gb_block block = gb_block_choose(b->caps, pixels_of(out), out->dim[1], 1);
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_image(&k, "i0", in, GB_READ);
+    gb_gk_image(&k, "i1", &s->in[1], GB_READ);
+    gb_gk_window(&k, &s->u.conv);
+    gb_gk_param(&k, "IN_H", in->dim[2]);
+    gb_gk_param(&k, "IN_W", in->dim[3]);
+    gb_gk_param(&k, "WIDTH", out->dim[3]);
+    gb_gk_param(&k, "HEIGHT", out->dim[2]);
+    gb_gk_param(&k, "K", in->dim[1]);
+    gb_gk_param(&k, "A_K", in->stride[1]);
+    gb_gk_param(&k, "B_K", s->in[1].stride[forward ? 1 : 0]);
+    gb_gk_image_result(&k, s);
+    gb_block_define(&k, &block,
+                    "int w = row % WIDTH, q = row / WIDTH, h = q % HEIGHT; "
+                    "RESULT(q / HEIGHT, column, h, w)");
+    gb_block_each(&k, "PIXEL", block.rows,
+                  "int q$ = ROW_AT($) / WIDTH, w$ = ROW_AT($) - q$ * WIDTH, n$ = q$ / HEIGHT, "
+                  "h$ = q$ - n$ * HEIGHT;");
+    gb_block_each(&k, "COLUMN", block.columns, "int o$ = COLUMN_AT($);");
+    gb_block_each(&k, "PLACE_A", block.rows, forward ? place_forward : place_input);
+    gb_block_each(&k, "PLACE_B", block.columns,
+                  forward ? "int pb$ = PLACE_i1(o$, 0, kh, kw);"
+                          : "int pb$ = PLACE_i1(0, o$, kh, kw);");
+    gb_block_each(&k, "LOAD_A", block.rows,
+                  "float x$ = LD_i0(pa$); x$ = in$ ? x$ : 0.0f; pa$ += A_K;");
+    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_K;");
+    return gb_gk_finish(&k, forward ? "conv.block" : "conv_input.block", gb_shader_conv_block,
+                        block.groups);
+}
+
+/* Lines of the output's gradient that one item adds up, and how many such shares there are. */
+static int64_t block_shares(const gb_gpu_caps *caps, const gb_step *s, int64_t *share)
+{
+    const gb_operand *dy = &s->in[1];
+    int64_t lines = gb_max(1, dy->dim[0] * dy->dim[2]), count = gb_max(1, filter_count(s));
+    int64_t want = gb_div_up(caps->cpu_hosted ? 1 << 15 : 1 << 19, count);
+    *share = gb_max(1, lines / gb_max(1, gb_min(want, lines)));
+    return gb_div_up(lines, *share);
+}
+
+bool gb_filter_block_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const int64_t *d = step->out[0].dim;
+    return step->u.conv.groups == 1 && gb_block_applies(caps, d[1] * d[2] * d[3], d[0]);
+}
+
+uint64_t gb_filter_block_scratch(const gb_gpu_caps *caps, const gb_step *step)
+{
+    int64_t share;
+    return (uint64_t)(block_shares(caps, step, &share) * filter_count(step)) * 4;
+}
+
+gb_status gb_lower_filter_block(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    const gb_operand *x = &s->in[0], *dy = &s->in[1], *dw = &s->out[0];
+    int64_t share, shares = block_shares(b->caps, s, &share),
+                   m = dw->dim[1] * dw->dim[2] * dw->dim[3];
+    gb_block block = gb_block_choose(b->caps, m, dw->dim[0], shares);
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_image(&k, "i0", x, GB_READ);
+    gb_gk_image(&k, "i1", dy, GB_READ);
+    gb_gk_scratch(&k, "part", 0, shares * m * dw->dim[0], GB_S_F32, GB_WRITE);
+    gb_gk_window(&k, &s->u.conv);
+    gb_gk_param(&k, "IN_H", x->dim[2]);
+    gb_gk_param(&k, "IN_W", x->dim[3]);
+    gb_gk_param(&k, "OUT_H", dy->dim[2]);
+    gb_gk_param(&k, "OUT_W", dy->dim[3]);
+    gb_gk_param(&k, "DEPTH", dw->dim[1]);
+    gb_gk_param(&k, "SHARE", share);
+    gb_gk_param(&k, "LINES_ALL", dy->dim[0] * dy->dim[2]);
+    gb_gk_param(&k, "A_W", x->stride[3]);
+    gb_gk_param(&k, "B_W", dy->stride[3]);
+    gb_block_define(&k, &block, "ST_part((share * N + column) * M + row, acc);");
+    gb_block_each(&k, "TAP", block.rows,
+                  "int q$ = ROW_AT($) / DEPTH, c$ = ROW_AT($) - q$ * DEPTH, kh$ = q$ / KERNEL_W * "
+                  "DILATION_H, "
+                  "first$ = q$ % KERNEL_W * DILATION_W - PAD_W;");
+    gb_block_each(&k, "COLUMN", block.columns, "int o$ = COLUMN_AT($);");
+    gb_block_each(
+        &k, "PLACE_A", block.rows,
+        "int h$ = h * STRIDE_H - PAD_H + kh$, w$ = first$; bool in$ = h$ >= 0 && h$ < IN_H; "
+        "int pa$ = PLACE_i0(n, c$, in$ ? h$ : 0, 0);");
+    gb_block_each(&k, "PLACE_B", block.columns, "int pb$ = PLACE_i1(n, o$, h, 0);");
+    gb_block_each(
+        &k, "LOAD_A", block.rows,
+        "bool at$ = in$ && w$ >= 0 && w$ < IN_W; float x$ = LD_i0(pa$ + (at$ ? w$ : 0) * A_W); "
+        "x$ = at$ ? x$ : 0.0f; w$ += STRIDE_W;");
+    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_W;");
+    gb_status status =
+        gb_gk_finish(&k, "conv_filter.block", gb_shader_conv_filter_block, block.groups);
+    return status == GB_OK ? gb_lower_sum_join(b, 0, shares, filter_count(s)) : status;
 }

@@ -1,5 +1,6 @@
 #include <stdio.h>
 
+#include "backends/gpu/block.h"
 #include "backends/gpu/manifest.h"
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/space.h"
@@ -63,10 +64,21 @@ static void define_result(gb_gk *k, const gb_step *s)
         gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
 }
 
+static void define_sizes(gb_gk *k, const gb_step *s)
+{
+    const gb_operand *x = &s->in[0], *y = &s->in[1];
+    int r = x->rank;
+    gb_gk_param(k, "K", x->dim[r - 1]);
+    gb_gk_param(k, "A_ROW", x->stride[r - 2]);
+    gb_gk_param(k, "A_K", x->stride[r - 1]);
+    gb_gk_param(k, "B_K", y->stride[r - 2]);
+    gb_gk_param(k, "B_COLUMN", y->stride[r - 1]);
+}
+
 gb_status gb_lower_matmul_item(gb_gpu_builder *b)
 {
     const gb_step *s = b->step;
-    const gb_operand *x = &s->in[0], *y = &s->in[1], *out = &s->out[0];
+    const gb_operand *out = &s->out[0];
     int r = out->rank;
     gb_space batch;
     gb_gk k;
@@ -79,11 +91,36 @@ gb_status gb_lower_matmul_item(gb_gpu_builder *b)
     if (groups[0] * groups[1] * groups[2] == 0) return gb_gk_drop(&k), k.status;
     gb_gk_param(&k, "M", out->dim[r - 2]);
     gb_gk_param(&k, "N", out->dim[r - 1]);
-    gb_gk_param(&k, "K", x->dim[r - 1]);
-    gb_gk_param(&k, "A_ROW", x->stride[r - 2]);
-    gb_gk_param(&k, "A_K", x->stride[r - 1]);
-    gb_gk_param(&k, "B_K", y->stride[r - 2]);
-    gb_gk_param(&k, "B_COLUMN", y->stride[r - 1]);
+    define_sizes(&k, s);
     define_result(&k, s);
     return gb_gk_finish(&k, "matmul.item", gb_shader_matmul_item, groups);
+}
+
+bool gb_matmul_block_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const gb_operand *out = &step->out[0];
+    return gb_block_applies(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
+}
+
+gb_status gb_lower_matmul_block(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    const gb_operand *out = &s->out[0];
+    gb_space batch;
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    bind_all(&k, s);
+    define_batch(&k, s, &batch);
+    gb_block block = gb_block_choose(b->caps, out->dim[out->rank - 2], out->dim[out->rank - 1],
+                                     gb_space_count(&batch));
+    if (block.groups[2] == 0) return gb_gk_drop(&k), k.status;
+    gb_block_define(&k, &block, "RESULT");
+    define_sizes(&k, s);
+    define_result(&k, s);
+    gb_block_each(&k, "PLACE_A", block.rows, "int pa$ = at_i0 + ROW_AT($) * A_ROW;");
+    gb_block_each(&k, "PLACE_B", block.columns,
+                  "int pb$ = at_i1 + COLUMN_AT($) * B_COLUMN;");
+    gb_block_each(&k, "LOAD_A", block.rows, "float x$ = LD_i0(pa$); pa$ += A_K;");
+    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_K;");
+    return gb_gk_finish(&k, "matmul.block", gb_shader_matmul_block, block.groups);
 }
