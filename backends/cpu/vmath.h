@@ -96,7 +96,7 @@ GB_V float gb_log(float x)
 {
     int32_t small = x < 0x1p-126f;
     int32_t i = gb_bits(small ? x * 0x1p23f : x);
-    int32_t e = (i - 0x3f3504f3) >> 23; /* mantissa in [sqrt(1/2), sqrt(2)) */
+    int32_t e = (int32_t)((uint32_t)i - 0x3f3504f3u) >> 23; /* mantissa in [sqrt(1/2), sqrt(2)) */
     float f = gb_float((int32_t)((uint32_t)i - ((uint32_t)e << 23))) - 1.0f;
     float n = (float)(e - (small ? 23 : 0)), p = 0.06971611471f;
     p = gb_mad(p, f, -0.1147973385f);
