@@ -48,13 +48,15 @@ typedef struct gb_check_case {
     bool special;      /* some data are special values: no gradients */
     bool forward;      /* no gradients because the text says so */
     bool empty;        /* some value has no elements: zero gradients are in order */
-    bool loss;         /* there are gradients, and an output "loss" */
+    bool loss;         /* there are gradients */
     uint32_t dtypes;   /* bit 1 << gb_dtype for each type that occurs */
     double tolerance;
 } gb_check_case;
 
-/* Builds the graph of a case, its data, and gradients of sum(y·r) with random r. */
-gb_status gb_check_build(gb_check_case *c, const char *text, uint64_t seed, gb_error *err);
+/* Builds the graph of a case, its data, and gradients of sum(y·r) with random r; with_loss: that sum
+ * is an output too, for differences. */
+gb_status gb_check_build(gb_check_case *c, const char *text, uint64_t seed, bool with_loss,
+                         gb_error *err);
 void gb_check_free(gb_check_case *c);
 /* Random numbers (f32 values for floats), or special ones. slow: special2. */
 void gb_check_uniform(gb_tensor *t, uint64_t seed, uint32_t stream, double low, double high);

@@ -298,7 +298,7 @@ static gb_status project(parser *p, int k, gb_value *loss)
     return gb_graph_check(g, p->err);
 }
 
-static gb_status add_gradients(parser *p)
+static gb_status add_gradients(parser *p, bool with_loss)
 {
     gb_check_case *c = p->c;
     gb_value loss = GB_NONE, wrt[GB_CHECK_LEAVES], grad[GB_CHECK_LEAVES];
@@ -321,7 +321,7 @@ static gb_status add_gradients(parser *p)
         status = add_output(p, grad[k], "d%d", leaf[k]);
         c->loss = true;
     }
-    if (c->loss && status == GB_OK) status = add_output(p, loss, "loss", 0);
+    if (c->loss && with_loss && status == GB_OK) status = add_output(p, loss, "loss", 0);
     return status;
 }
 
@@ -335,7 +335,7 @@ static bool has_plateaus(const gb_check_case *c)
 }
 
 static gb_status build(gb_check_case *c, const char *text, uint64_t seed, bool gradients,
-                       gb_error *err)
+                       bool with_loss, gb_error *err)
 {
     *c = (gb_check_case){.graph = gb_graph_create()};
     parser p = {.c = c, .seed = seed, .hash = 2166136261u, .err = err};
@@ -349,16 +349,17 @@ static gb_status build(gb_check_case *c, const char *text, uint64_t seed, bool g
         status = parse_statement(&p, s);
     free(copy);
     if (status == GB_OK) status = add_outputs(&p);
-    if (status == GB_OK && gradients && !c->special && !c->forward) status = add_gradients(&p);
+    if (status == GB_OK && gradients && !c->special && !c->forward) status = add_gradients(&p, with_loss);
     return status;
 }
 
-gb_status gb_check_build(gb_check_case *c, const char *text, uint64_t seed, gb_error *err)
+gb_status gb_check_build(gb_check_case *c, const char *text, uint64_t seed, bool with_loss,
+                         gb_error *err)
 {
-    gb_status status = build(c, text, seed, true, err);
+    gb_status status = build(c, text, seed, true, with_loss, err);
     if (status == GB_UNSUPPORTED && has_plateaus(c)) { /* the table says so: forward alone */
         gb_check_free(c);
-        status = build(c, text, seed, false, err);
+        status = build(c, text, seed, false, false, err);
     }
     return status;
 }

@@ -23,7 +23,7 @@ typedef enum gb_verdict {
 typedef struct gb_selftest_options { /* zero-initialized: the defaults */
     const char *filter; /* only cases whose text contains this; NULL: all */
     uint64_t seed;      /* of the data */
-    bool quick;         /* a subset that touches every operator */
+    bool quick;         /* a subset that touches every operator, fused alone */
 } gb_selftest_options;
 
 /* Strings are valid during the callback. */

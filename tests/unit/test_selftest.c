@@ -61,7 +61,7 @@ static void every_case_can_be_read(void **state)
     for (size_t k = 0; k < n; k++) {
         gb_check_case *c = malloc(sizeof *c);
         gb_error err;
-        if (gb_check_build(c, names[k], 0, &err)) fail_msg("%s: %s", names[k], err.message);
+        if (gb_check_build(c, names[k], 0, true, &err)) fail_msg("%s: %s", names[k], err.message);
         gb_check_free(c);
         free(c);
     }
@@ -88,7 +88,7 @@ static gb_status compare_spoiled(const char *text, int k, int64_t i, double valu
     gb_check_values want, got;
     gb_error err;
     double worst = 0;
-    assert_int_equal(gb_check_build(c, text, 0, &err), GB_OK);
+    assert_int_equal(gb_check_build(c, text, 0, true, &err), GB_OK);
     assert_int_equal(gb_check_run(c, reference, NULL, false, &want, &err), GB_OK);
     assert_int_equal(gb_check_run(c, reference, NULL, false, &got, &err), GB_OK);
     if (i >= 0) gb_tensor_set(&got.output[k], i, gb_tensor_get(&got.output[k], i) + value);
