@@ -90,17 +90,24 @@ static void see(planner *p, int step, gb_operand *o)
     if (step > p->last[o->buffer]) p->last[o->buffer] = step;
 }
 
+/* What the host reads after the last step outlives the run, and so is in no arena: another program
+ * may have the same ones. */
+static void keep(planner *p, int step, gb_operand *o)
+{
+    gb_plan_buffer *b = &p->plan->buffer[o->buffer];
+    if (b->role == GB_BUF_TRANSIENT) b->role = GB_BUF_OUTPUT;
+}
+
 static void find_lifetimes(planner *p)
 {
     gb_plan *plan = p->plan;
+    each_port(p, plan->output, plan->n_outputs, plan->n_steps, keep);
     for (int b = 0; b < plan->n_buffers; b++) {
         p->first[b] = plan->n_steps;
         p->last[b] = -1;
     }
     for (int i = 0; i < plan->n_steps; i++) each_operand(p, i, see);
-    /* what the host writes before the first step and reads after the last */
-    each_port(p, plan->input, plan->n_inputs, -1, see);
-    each_port(p, plan->output, plan->n_outputs, plan->n_steps, see);
+    each_port(p, plan->input, plan->n_inputs, -1, see); /* the host writes before the first step */
 }
 
 /* --- in place --- */
@@ -171,7 +178,6 @@ static void make_items(planner *p)
         each_operand(p, i, place_read); /* reads of what nothing wrote */
         p->scratch[i] = s->scratch_bytes ? add_item(p, s->scratch_bytes, i, i) : -1;
     }
-    each_port(p, plan->output, plan->n_outputs, plan->n_steps, place_read);
 }
 
 /* --- placing --- */

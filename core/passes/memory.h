@@ -16,7 +16,8 @@ enum { GB_MEMORY_ALIGNMENT = 256 };
 
 /* Asks the device about each step, then packs TRANSIENT buffers and scratch areas into as few ARENA
  * buffers as the limits allow: those that live at the same time never share a byte, except that a
- * pointwise result takes the place of an operand that ends there. TRANSIENT buffers leave the plan
+ * pointwise result takes the place of an operand that ends there. Nothing in an arena outlives a run.
+ * TRANSIENT buffers leave the plan
  * and buffers get new numbers. The outcome depends on the plan and the answers alone.
  * Errors: UNSUPPORTED (a refused step, named with its layer), OUT_OF_MEMORY. */
 gb_status gb_plan_memory(gb_plan *plan, gb_query *query, void *device,

@@ -7,28 +7,21 @@
 #include "core/passes/memory.h"
 #include "core/runtime/runtime.h"
 
-struct gb_program {
-    gb_store *store;
-    gb_device *dev;
-    gb_plan *plan;
-    gb_backend_program *prog;
-    gb_backend_buffer **buffer; /* by number in the plan; those of states belong to the store */
-    gb_state **state;           /* by number in the plan */
-    bool *input_set;
-    uint32_t *scalar; /* bits, by slot */
-    bool scalars_changed, guarded;
-    gb_program_info info;
-    gb_step_time *row;
-    double *seconds;
-};
+/* Has the program a buffer of its own here? */
+static bool owns(const gb_program *p, int b)
+{
+    gb_buffer_role role = p->plan->buffer[b].role;
+    return role != GB_BUF_STATE && (role != GB_BUF_ARENA || p->guarded);
+}
 
 void gb_program_destroy(gb_program **program)
 {
     if (!program || !*program) return;
     gb_program *p = *program;
     if (p->prog) p->dev->backend->program_destroy(p->prog);
+    gb_arenas_leave(p);
     for (int i = 0; p->buffer && i < p->plan->n_buffers; i++)
-        if (p->plan->buffer[i].role != GB_BUF_STATE)
+        if (owns(p, i))
             gb_device_free(p->dev, p->plan->buffer[i].bytes, p->buffer[i]);
     for (int i = 0; p->state && i < p->plan->n_states; i++)
         if (p->state[i]) p->state[i]->programs--;
@@ -104,7 +97,7 @@ static gb_status make_buffers(gb_program *p, gb_error *err)
 {
     for (int i = 0; i < p->plan->n_buffers; i++) {
         const gb_plan_buffer *b = &p->plan->buffer[i];
-        if (b->role == GB_BUF_STATE) continue;
+        if (!owns(p, i)) continue;
         gb_status status = gb_device_alloc(p->dev, b->bytes, &p->buffer[i], err);
         if (status == GB_OK && b->role == GB_BUF_CONSTANT && b->data && b->bytes)
             status = write_constant(p, i, err);
@@ -142,6 +135,7 @@ gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *
     if (status == GB_OK) status = allocate(p, err);
     if (status == GB_OK) status = bind_states(p, initial, err);
     if (status == GB_OK) status = make_buffers(p, err);
+    if (status == GB_OK && !p->guarded) status = gb_arenas_join(p, err);
     if (status == GB_OK) status = build(p, err);
     if (status != GB_OK) gb_program_destroy(&p);
     *program = p;

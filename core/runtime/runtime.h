@@ -67,10 +67,18 @@ typedef struct gb_state {
     int programs; /* bound to buf: it may not move */
 } gb_state;
 
+typedef struct gb_store_arena {
+    gb_backend_buffer *buf;
+    uint64_t bytes;
+} gb_store_arena;
+
 struct gb_store {
     gb_device *dev;
     gb_state **state;
     int n, cap;
+    gb_store_arena *arena; /* of all programs: they run one after another (arenas.c) */
+    int n_arenas;
+    gb_program *programs; /* the first that is bound to them; each knows the next */
 };
 
 /* The state that port names, lying as port says; made (initial NULL: zero) where it is not there.
@@ -88,7 +96,29 @@ gb_status gb_guard_fill(gb_device *d, const gb_plan *plan, gb_backend_buffer *co
 gb_status gb_guard_check(gb_device *d, const gb_plan *plan, gb_backend_buffer *const *buffer,
                          gb_error *err);
 
+/* --- arenas (arenas.c) --- */
+/* Binds p's arenas to those of its store, which grow where they are too small. */
+gb_status gb_arenas_join(gb_program *p, gb_error *err);
+/* The last program to leave frees them. */
+void gb_arenas_leave(gb_program *p);
+
 /* --- programs (program.c) --- */
+struct gb_program {
+    gb_store *store;
+    gb_device *dev;
+    gb_plan *plan;
+    gb_backend_program *prog;
+    gb_backend_buffer **buffer; /* by number in the plan; those of states and arenas are the store's */
+    gb_state **state;           /* by number in the plan */
+    bool *input_set;
+    uint32_t *scalar; /* bits, by slot */
+    bool scalars_changed, guarded;
+    gb_program_info info;
+    gb_step_time *row;
+    double *seconds;
+    gb_program *next; /* of those that share the store's arenas */
+};
+
 /* A program of a plan in which every storage is a buffer of its own; plan is consumed, even on
  * failure. initial[k] (NULL: zero) is for plan->state[k]. */
 gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *const *initial,

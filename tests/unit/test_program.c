@@ -264,6 +264,23 @@ static void states_are_shared_by_name_and_checked(void **state)
     gb_tensor_free(&wrong);
 }
 
+/* Programs of one store need the arenas of the largest alone. */
+static void arenas_are_shared(void **state)
+{
+    fixture *f = *state;
+    uint64_t one, two, none;
+    gb_program *train = compile(f, mlp(true));
+    gb_device_memory(f->dev, &one, NULL);
+    gb_program *eval = compile(f, mlp(false));
+    gb_device_memory(f->dev, &two, NULL);
+    assert_true(gb_program_get_info(eval)->arena_bytes > 0);
+    assert_int_equal(two - one, 3 * 256); /* x, y and loss, in buffers of the least size */
+    gb_program_destroy(&train);
+    gb_program_destroy(&eval);
+    gb_device_memory(f->dev, &none, NULL);
+    assert_true(none < one); /* states stay */
+}
+
 static void profile_names_layers_and_memory_is_counted(void **state)
 {
     fixture *f = *state;
@@ -299,6 +316,7 @@ int main(void)
         TEST(values_survive_the_way_through_the_device),
         TEST(integers_beyond_32_bits_are_refused),
         TEST(states_are_shared_by_name_and_checked),
+        TEST(arenas_are_shared),
         TEST(profile_names_layers_and_memory_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
