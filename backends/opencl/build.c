@@ -11,9 +11,12 @@ static gb_hash binary_key(const gb_backend_device *dev, const gb_gpu_kernel *k)
     return key;
 }
 
+/* Not where the driver remembers kernels by itself: PoCL does, and compiles a kernel once more, for
+ * any work-group size, when it is asked for the binary. */
 static void keep_binary(const gb_backend_device *dev, gb_hash key, cl_program program)
 {
     size_t bytes = 0;
+    if (!dev->cache_dir || dev->keeps_binaries) return;
     if (clGetProgramInfo(program, CL_PROGRAM_BINARY_SIZES, sizeof bytes, &bytes, NULL) ||
         bytes == 0)
         return;
@@ -106,7 +109,7 @@ gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *k, cl_program
     if (!*program) {
         gb_status s = from_source(dev, k, program, err);
         if (s != GB_OK) return s;
-        if (dev->cache_dir) keep_binary(dev, key, *program);
+        keep_binary(dev, key, *program);
     }
     gb_status s = remember(dev, k, *program, err);
     if (s != GB_OK) {

@@ -162,6 +162,13 @@ static gb_hash identify(const gb_backend_device *dev, cl_platform_id platform)
     return h;
 }
 
+static bool is_pocl(cl_platform_id platform)
+{
+    char name[128] = "";
+    clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
+    return strcmp(name, "Portable Computing Language") == 0;
+}
+
 static void device_close(gb_backend_device *dev)
 {
     if (!dev) return;
@@ -206,6 +213,7 @@ static gb_status device_open(const gb_backend_options *o, int index, gb_backend_
     if (s == GB_OK) {
         fill_caps(dev, o);
         dev->identity = identify(dev, platform[index]);
+        dev->keeps_binaries = is_pocl(platform[index]);
         dev->context = clCreateContext(NULL, 1, &dev->id, NULL, NULL, &code);
         if (!code) dev->queue = clCreateCommandQueue(dev->context, dev->id, 0, &code);
         if (code) s = gb_cl_fail(dev, err, code, "opening the device");

@@ -26,6 +26,7 @@ struct gb_backend_device {
     gb_hash identity; /* device, driver and options: what a cached binary is good for */
     gb_cl_kernel *kernel;
     int n_kernels, cap_kernels;
+    bool keeps_binaries; /* the driver has a cache of its own: see keep_binary */
     bool lost;
 };
 
