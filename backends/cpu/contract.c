@@ -8,12 +8,12 @@
 
 typedef struct {
     gb_contraction_plan plan;
-    int a, b;                /* which operands of the step are a and b */
-    int64_t outer;           /* runs of the plan: batch axes beyond the two that it takes */
-    int64_t rows;            /* of the epilogue's space in one run */
-    gb_walk walk[3];         /* a, b, c over the outer axes */
-    gb_tile_prog *epilogue;  /* NULL: none, or built into the kernel */
-    int bias;                /* operand added to each row by the kernel; 0: none */
+    int a, b;               /* which operands of the step are a and b */
+    int64_t outer;          /* runs of the plan: batch axes beyond the two that it takes */
+    int64_t rows;           /* of the epilogue's space in one run */
+    gb_walk walk[3];        /* a, b, c over the outer axes */
+    gb_tile_prog *epilogue; /* NULL: none, or built into the kernel */
+    int bias;               /* operand added to each row by the kernel; 0: none */
     bool relu;
     int64_t columns;
 } contraction;
@@ -59,10 +59,14 @@ static void product_problem(const gb_step *s, contraction *x)
     const gb_operand *o[3] = {&s->in[x->a], &s->in[x->b], &s->out[0]};
     gb_gemm_dims *g = &x->plan.problem.gemm;
     x->plan.problem.kind = GB_GEMM;
-    *g = (gb_gemm_dims){.m = o[2]->dim[row], .n = o[2]->dim[col], .k = s->in[0].dim[r - 1],
+    *g = (gb_gemm_dims){.m = o[2]->dim[row],
+                        .n = o[2]->dim[col],
+                        .k = s->in[0].dim[r - 1],
                         .batch = {1, 1},
-                        .a_row = o[0]->stride[row], .a_col = o[0]->stride[col],
-                        .b_row = o[1]->stride[row], .b_col = o[1]->stride[col],
+                        .a_row = o[0]->stride[row],
+                        .a_col = o[0]->stride[col],
+                        .b_row = o[1]->stride[row],
+                        .b_col = o[1]->stride[col],
                         .c_row = o[2]->stride[row]};
     batch_axes axes;
     merge_batch(s, o, &axes);
@@ -88,21 +92,30 @@ static void conv_problem(const gb_step *s, contraction *x)
 {
     const gb_operand *image = s->kind == GB_STEP_CONV_INPUT ? &s->out[0] : &s->in[0];
     const gb_operand *filter = s->kind == GB_STEP_CONV_FILTER ? &s->out[0] : &s->in[1];
-    const gb_operand *y = s->kind == GB_STEP_CONV          ? &s->out[0]
+    const gb_operand *y = s->kind == GB_STEP_CONV         ? &s->out[0]
                           : s->kind == GB_STEP_CONV_INPUT ? &s->in[0]
-                                                           : &s->in[1];
+                                                          : &s->in[1];
     const gb_window *w = &s->u.conv;
     gb_contraction *p = &x->plan.problem;
     p->kind = s->kind == GB_STEP_CONV         ? GB_CONV_FORWARD
               : s->kind == GB_STEP_CONV_INPUT ? GB_CONV_DATA
                                               : GB_CONV_WEIGHTS;
-    p->conv = (gb_conv_dims){
-        .n = image->dim[0], .c = image->dim[1], .h = image->dim[2], .w = image->dim[3],
-        .o = y->dim[1], .oh = y->dim[2], .ow = y->dim[3],
-        .kh = filter->dim[2], .kw = filter->dim[3], .groups = w->groups,
-        .stride_h = w->stride[0], .stride_w = w->stride[1],
-        .dilation_h = w->dilation[0], .dilation_w = w->dilation[1],
-        .pad_top = w->pad[0], .pad_left = w->pad[1]};
+    p->conv = (gb_conv_dims){.n = image->dim[0],
+                             .c = image->dim[1],
+                             .h = image->dim[2],
+                             .w = image->dim[3],
+                             .o = y->dim[1],
+                             .oh = y->dim[2],
+                             .ow = y->dim[3],
+                             .kh = filter->dim[2],
+                             .kw = filter->dim[3],
+                             .groups = w->groups,
+                             .stride_h = w->stride[0],
+                             .stride_w = w->stride[1],
+                             .dilation_h = w->dilation[0],
+                             .dilation_w = w->dilation[1],
+                             .pad_top = w->pad[0],
+                             .pad_left = w->pad[1]};
     x->a = s->kind == GB_STEP_CONV_FILTER ? 1 : 0; /* the kernels take dy first */
     x->b = 1 - x->a;
     x->outer = 1;
@@ -113,8 +126,10 @@ static void conv_problem(const gb_step *s, contraction *x)
 
 static void problem_of(const gb_step *s, contraction *x)
 {
-    if (s->kind == GB_STEP_MATMUL) product_problem(s, x);
-    else conv_problem(s, x);
+    if (s->kind == GB_STEP_MATMUL)
+        product_problem(s, x);
+    else
+        conv_problem(s, x);
 }
 
 /* --- the epilogue --- */
@@ -304,9 +319,11 @@ gb_status gb_cpu_make_contraction(gb_backend_device *dev, const gb_step *step, g
         free_state(x);
         return s;
     }
-    *out = (gb_cpu_step){.run = run, .free = free_state, .state = x, .step = step,
-                         .worker_bytes =
-                             x->epilogue ? gb_tile_scratch_bytes(x->epilogue) : 0};
+    *out = (gb_cpu_step){.run = run,
+                         .free = free_state,
+                         .state = x,
+                         .step = step,
+                         .worker_bytes = x->epilogue ? gb_tile_scratch_bytes(x->epilogue) : 0};
     return GB_OK;
 }
 

@@ -33,8 +33,10 @@ static gb_status choose_isa(const char *name, gb_isa *isa, gb_error *err)
     if (!name) return GB_OK;
     if (strcasecmp(name, "scalar") == 0 || strcasecmp(name, "baseline") == 0)
         *isa = GB_ISA_BASELINE;
-    else if (strcasecmp(name, "avx2") == 0) *isa = GB_ISA_AVX2;
-    else if (strcasecmp(name, "avx512") == 0) *isa = GB_ISA_AVX512;
+    else if (strcasecmp(name, "avx2") == 0)
+        *isa = GB_ISA_AVX2;
+    else if (strcasecmp(name, "avx512") == 0)
+        *isa = GB_ISA_AVX512;
     else
         return gb_fail(err, GB_INVALID, name, "use scalar, avx2 or avx512",
                        "the CPU backend knows no instruction set of this name");

@@ -41,7 +41,8 @@ static void copy_row(const gather_run *r, int64_t outer, int64_t i)
     if (data->storage == GB_S_F32) memcpy(&missing, &nan, sizeof missing);
     if (row < 0)
         for (int64_t k = 0; k < r->g->inner; k++) y[k * to] = missing;
-    else if (from == 1 && to == 1) memcpy(y, x, (size_t)r->g->inner * 4);
+    else if (from == 1 && to == 1)
+        memcpy(y, x, (size_t)r->g->inner * 4);
     else
         for (int64_t k = 0; k < r->g->inner; k++) y[k * to] = x[k * from];
 }
@@ -65,8 +66,8 @@ static void sum_task(void *ctx, int64_t number, int worker)
     int64_t columns = column + COLUMNS < g->inner ? COLUMNS : g->inner - column;
     int64_t first = part * g->range, end = first + g->range < g->rows ? first + g->range : g->rows;
     float *d = (float *)r->step->at.out[0] + outer * out->stride[0] + column * out->stride[2];
-    const float *x = (const float *)r->step->at.in[0] + outer * dy->stride[0] +
-                     column * dy->stride[2];
+    const float *x =
+        (const float *)r->step->at.in[0] + outer * dy->stride[0] + column * dy->stride[2];
     for (int64_t row = first; row < end; row++)
         for (int64_t k = 0; k < columns; k++) d[row * out->stride[1] + k * out->stride[2]] = 0;
     for (int64_t i = 0; i < g->n; i++) {
@@ -74,7 +75,8 @@ static void sum_task(void *ctx, int64_t number, int worker)
         if (row < first || row >= end) continue;
         float *to = d + row * out->stride[1];
         const float *from = x + i * dy->stride[1];
-        if (dy->stride[2] == 1 && out->stride[2] == 1) g->loops->add_scaled(from, 1, columns, to);
+        if (dy->stride[2] == 1 && out->stride[2] == 1)
+            g->loops->add_scaled(from, 1, columns, to);
         else
             for (int64_t k = 0; k < columns; k++) to[k * out->stride[2]] += from[k * dy->stride[2]];
     }
@@ -85,9 +87,10 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
     const gather *g = s->state;
     gather_run r = {g, s};
     if (s->step->kind == GB_STEP_GATHER)
-        gb_pool_run(workers->pool,
-                    (g->outer * g->n + g->picks_a_task - 1) / g->picks_a_task, pick_task, &r);
-    else gb_pool_run(workers->pool, g->outer * g->blocks * g->parts, sum_task, &r);
+        gb_pool_run(workers->pool, (g->outer * g->n + g->picks_a_task - 1) / g->picks_a_task,
+                    pick_task, &r);
+    else
+        gb_pool_run(workers->pool, g->outer * g->blocks * g->parts, sum_task, &r);
 }
 
 gb_status gb_cpu_make_gather(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
@@ -99,8 +102,11 @@ gb_status gb_cpu_make_gather(gb_backend_device *dev, const gb_step *step, gb_cpu
                        "no memory to prepare a step");
     bool forward = step->kind == GB_STEP_GATHER;
     const gb_operand *data = forward ? &step->in[0] : &step->out[0];
-    *g = (gather){.loops = dev->loops, .outer = data->dim[0], .rows = data->dim[1],
-                  .inner = data->dim[2], .n = step->in[1].dim[0]};
+    *g = (gather){.loops = dev->loops,
+                  .outer = data->dim[0],
+                  .rows = data->dim[1],
+                  .inner = data->dim[2],
+                  .n = step->in[1].dim[0]};
     g->picks_a_task = 1 + TASK_ELEMENTS / (g->inner + 1);
     g->blocks = (g->inner + COLUMNS - 1) / COLUMNS;
     bool few = g->outer * g->blocks < MIN_TASKS && g->n * g->inner > TASK_ELEMENTS;

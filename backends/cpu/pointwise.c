@@ -60,7 +60,10 @@ gb_status gb_cpu_make_pointwise(gb_backend_device *dev, const gb_step *step, gb_
     int64_t tile = gb_tile_size(p->prog);
     p->count = d.space.count;
     p->grain = (TASK_ELEMENTS + tile - 1) / tile * tile;
-    *out = (gb_cpu_step){.run = run, .free = free_state, .state = p, .step = step,
+    *out = (gb_cpu_step){.run = run,
+                         .free = free_state,
+                         .state = p,
+                         .step = step,
                          .worker_bytes = gb_tile_scratch_bytes(p->prog)};
     return GB_OK;
 }

@@ -107,8 +107,7 @@ static void backward_line(const pooling_run *r, int64_t n, int64_t h)
     for (int64_t kh = 0; kh < v->kernel[0]; kh++) {
         int64_t oh = h + v->pad[0] - kh * v->dilation[0];
         if (oh < 0 || oh % v->stride[0] || oh / v->stride[0] >= p->result.dim[2]) continue;
-        for (int64_t kw = 0; kw < v->kernel[1]; kw++)
-            backward_tap(r, n, h, oh / v->stride[0], kw);
+        for (int64_t kw = 0; kw < v->kernel[1]; kw++) backward_tap(r, n, h, oh / v->stride[0], kw);
     }
 }
 
@@ -124,8 +123,10 @@ static void task(void *ctx, int64_t number, int worker)
     int64_t first = number * r->p->lines_a_task, end = first + r->p->lines_a_task;
     for (int64_t line = first; line < end && line < r->p->lines; line++) {
         int64_t n = line / s->out[0].dim[2], h = line % s->out[0].dim[2];
-        if (is_gradient(s)) backward_line(r, n, h);
-        else forward_line(r, n, h, gb_worker_scratch(r->workers, worker));
+        if (is_gradient(s))
+            backward_line(r, n, h);
+        else
+            forward_line(r, n, h, gb_worker_scratch(r->workers, worker));
     }
 }
 
@@ -181,7 +182,10 @@ gb_status gb_cpu_make_pool(gb_backend_device *dev, const gb_step *step, gb_cpu_s
     p->lines = o->dim[1] > 0 && o->dim[3] > 0 ? o->dim[0] * o->dim[2] : 0;
     p->lines_a_task = 1 + TASK_ELEMENTS / (p->image.dim[1] * p->image.dim[3] + 1);
     size_t taps = (size_t)(p->window.kernel[0] * p->window.kernel[1]);
-    *out = (gb_cpu_step){.run = run, .free = free_state, .state = p, .step = step,
+    *out = (gb_cpu_step){.run = run,
+                         .free = free_state,
+                         .state = p,
+                         .step = step,
                          .worker_bytes = taps * (sizeof(float *) + sizeof(int32_t))};
     return GB_OK;
 }

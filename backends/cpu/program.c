@@ -12,18 +12,12 @@ struct gb_backend_program {
 };
 
 static const gb_cpu_make makers[GB_STEP_KINDS] = {
-    [GB_STEP_POINTWISE] = gb_cpu_make_pointwise,
-    [GB_STEP_REDUCE] = gb_cpu_make_reduce,
-    [GB_STEP_ARGREDUCE] = gb_cpu_make_arg_reduce,
-    [GB_STEP_MATMUL] = gb_cpu_make_contraction,
-    [GB_STEP_CONV] = gb_cpu_make_contraction,
-    [GB_STEP_CONV_INPUT] = gb_cpu_make_contraction,
-    [GB_STEP_CONV_FILTER] = gb_cpu_make_contraction,
-    [GB_STEP_MAXPOOL] = gb_cpu_make_pool,
-    [GB_STEP_MAXPOOL_GRAD] = gb_cpu_make_pool,
-    [GB_STEP_AVGPOOL] = gb_cpu_make_pool,
-    [GB_STEP_AVGPOOL_GRAD] = gb_cpu_make_pool,
-    [GB_STEP_GATHER] = gb_cpu_make_gather,
+    [GB_STEP_POINTWISE] = gb_cpu_make_pointwise,     [GB_STEP_REDUCE] = gb_cpu_make_reduce,
+    [GB_STEP_ARGREDUCE] = gb_cpu_make_arg_reduce,    [GB_STEP_MATMUL] = gb_cpu_make_contraction,
+    [GB_STEP_CONV] = gb_cpu_make_contraction,        [GB_STEP_CONV_INPUT] = gb_cpu_make_contraction,
+    [GB_STEP_CONV_FILTER] = gb_cpu_make_contraction, [GB_STEP_MAXPOOL] = gb_cpu_make_pool,
+    [GB_STEP_MAXPOOL_GRAD] = gb_cpu_make_pool,       [GB_STEP_AVGPOOL] = gb_cpu_make_pool,
+    [GB_STEP_AVGPOOL_GRAD] = gb_cpu_make_pool,       [GB_STEP_GATHER] = gb_cpu_make_gather,
     [GB_STEP_GATHER_GRAD] = gb_cpu_make_gather,
 };
 
@@ -46,8 +40,8 @@ void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
     *answer = (gb_answer){.ok = true, .variant = "loops"};
     if (needs_f32(step->kind) && half_operand(step)) {
         answer->ok = false;
-        snprintf(answer->reason, sizeof answer->reason,
-                 "%s on the CPU takes 32-bit elements only", gb_step_kind_name(step->kind));
+        snprintf(answer->reason, sizeof answer->reason, "%s on the CPU takes 32-bit elements only",
+                 gb_step_kind_name(step->kind));
     } else if (makers[step->kind] == gb_cpu_make_contraction) {
         gb_cpu_query_contraction(dev, step, answer);
     }
@@ -65,8 +59,7 @@ void gb_cpu_program_destroy(gb_backend_program *p)
 
 static gb_status no_memory(gb_error *err)
 {
-    return gb_fail(err, GB_OUT_OF_MEMORY, "cpu", "close other programs",
-                   "no memory for a program");
+    return gb_fail(err, GB_OUT_OF_MEMORY, "cpu", "close other programs", "no memory for a program");
 }
 
 static gb_status make_steps(gb_backend_device *dev, gb_backend_program *p, gb_error *err)
@@ -96,8 +89,10 @@ gb_status gb_cpu_program_create(gb_backend_device *dev, const gb_plan *plan,
     p->workers.pool = dev->cpu.pool;
     p->step = calloc((size_t)plan->n_steps + 1, sizeof *p->step);
     gb_status s = p->step ? make_steps(dev, p, err) : no_memory(err);
-    if (s) gb_cpu_program_destroy(p);
-    else *prog = p;
+    if (s)
+        gb_cpu_program_destroy(p);
+    else
+        *prog = p;
     return s;
 }
 

@@ -10,10 +10,14 @@ gb_partial gb_partial_empty(const gb_reduce *r, int red)
 {
     bool i = r->integer[red];
     switch (r->red[red]) {
-    case GB_PROD: return (gb_partial){.v = 1};
-    case GB_MAX: return (gb_partial){.v = i ? (double)INT32_MIN : -INFINITY};
-    case GB_MIN: return (gb_partial){.v = i ? (double)INT32_MAX : INFINITY};
-    default: return (gb_partial){0};
+    case GB_PROD:
+        return (gb_partial){.v = 1};
+    case GB_MAX:
+        return (gb_partial){.v = i ? (double)INT32_MIN : -INFINITY};
+    case GB_MIN:
+        return (gb_partial){.v = i ? (double)INT32_MAX : INFINITY};
+    default:
+        return (gb_partial){0};
     }
 }
 
@@ -40,21 +44,31 @@ void gb_partial_add(const gb_reduce *r, int red, gb_partial *to, const gb_partia
 {
     double a = to->v, b = x->v;
     switch (r->red[red]) {
-    case GB_SUM: to->v = r->integer[red] ? wrap(a + b) : a + b; break;
+    case GB_SUM:
+        to->v = r->integer[red] ? wrap(a + b) : a + b;
+        break;
     case GB_PROD:
         to->v = r->integer[red] ? (int32_t)((uint32_t)wrap(a) * (uint32_t)wrap(b)) : a * b;
         break;
-    case GB_MAX: to->v = a > b || isnan(a) ? a : b; break;
-    case GB_MIN: to->v = a < b || isnan(a) ? a : b; break;
-    case GB_MOMENTS: add_moments(to, x); return;
+    case GB_MAX:
+        to->v = a > b || isnan(a) ? a : b;
+        break;
+    case GB_MIN:
+        to->v = a < b || isnan(a) ? a : b;
+        break;
+    case GB_MOMENTS:
+        add_moments(to, x);
+        return;
     }
     to->n += x->n;
 }
 
 static void put(gb_storage s, void *space, int64_t i, double v)
 {
-    if (s == GB_S_I32) ((int32_t *)space)[i] = wrap(v);
-    else ((float *)space)[i] = (float)v;
+    if (s == GB_S_I32)
+        ((int32_t *)space)[i] = wrap(v);
+    else
+        ((float *)space)[i] = (float)v;
 }
 
 void gb_reduce_store(const gb_reduce_run *run, int64_t first, int64_t n, const gb_partial *p,
@@ -229,7 +243,8 @@ static void free_state(void *state)
 
 /* --- making --- */
 
-static gb_status compile(gb_reduce *r, const gb_step *step, const gb_cpu_space *space, gb_error *err)
+static gb_status compile(gb_reduce *r, const gb_step *step, const gb_cpu_space *space,
+                         gb_error *err)
 {
     gb_tile_desc d = {.loops = r->loops, .expr = step->expr, .space = *space, .results = true};
     for (int k = 0; k < step->n_in; k++) {

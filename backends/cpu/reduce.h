@@ -1,8 +1,9 @@
 /* Reductions: what their two ways of running share.
  *
  * Rows: the reduced axes are innermost, [kept][reduced]; each row ends in one number. Columns: some
- * kept axes are innermost, [kept 1][reduced][kept 2]; tiles are accumulated in lanes that repeat the columns.
- * Work is cut by shape alone and partial results are combined in a fixed order, in f64. */
+ * kept axes are innermost, [kept 1][reduced][kept 2]; tiles are accumulated in lanes that repeat
+ * the columns. Work is cut by shape alone and partial results are combined in a fixed order, in
+ * f64. */
 #ifndef GB_BACKENDS_CPU_REDUCE_H
 #define GB_BACKENDS_CPU_REDUCE_H
 

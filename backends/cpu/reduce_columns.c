@@ -30,8 +30,10 @@ static void clear_lanes(const column_task *t)
         }
         double v = gb_partial_empty(r, red).v;
         for (int64_t i = 0; i < clear * r->width; i++)
-            if (r->integer[red]) ((int32_t *)lane)[i] = (int32_t)v;
-            else lane[i] = (float)v;
+            if (r->integer[red])
+                ((int32_t *)lane)[i] = (int32_t)v;
+            else
+                lane[i] = (float)v;
         lane += clear * r->width;
     }
 }
@@ -77,8 +79,10 @@ static void flush(const column_task *t)
             sum += r->block;
             fold_sum(t, lane, sum);
         }
-        if (!moments && r->red[red] == GB_SUM && !r->integer[red]) fold_sum(t, lane, sum);
-        else if (!moments) fold_any(t, red, lane, sum);
+        if (!moments && r->red[red] == GB_SUM && !r->integer[red])
+            fold_sum(t, lane, sum);
+        else if (!moments)
+            fold_any(t, red, lane, sum);
         lane += r->width;
         sum += r->block;
     }
@@ -88,8 +92,10 @@ static void flush(const column_task *t)
 /* A tile, which lies within the columns of one row or consists of whole rows. */
 static void after(void *ctx, int64_t start, int64_t n, const void *const *result)
 {
-    static const int number[] = {[GB_SUM] = GB_ACC_SUM, [GB_PROD] = GB_ACC_PROD,
-                                 [GB_MAX] = GB_ACC_MAX, [GB_MIN] = GB_ACC_MIN};
+    static const int number[] = {[GB_SUM] = GB_ACC_SUM,
+                                 [GB_PROD] = GB_ACC_PROD,
+                                 [GB_MAX] = GB_ACC_MAX,
+                                 [GB_MIN] = GB_ACC_MIN};
     const column_task *t = ctx;
     const gb_reduce *r = t->r;
     float *acc = t->lanes;
@@ -174,9 +180,9 @@ static void reduce_rows(const column_task *t, int64_t outer, int64_t first, int6
     for (int red = 0; red < r->n_red; red++) {
         bool moments = r->red[red] == GB_MOMENTS;
         for (int64_t c = 0; c < t->columns; c++)
-            out[c * stride + red] =
-                moments ? moments_partial(sum + c, r->block, lane[c], end - first)
-                        : (gb_partial){.n = (double)(end - first), .v = sum[c]};
+            out[c * stride + red] = moments
+                                        ? moments_partial(sum + c, r->block, lane[c], end - first)
+                                        : (gb_partial){.n = (double)(end - first), .v = sum[c]};
         sum += (moments ? 3 : 1) * r->block;
         lane += (moments ? 3 : 1) * r->width;
     }

@@ -14,13 +14,19 @@ static gb_partial of_floats(const gb_reduce *r, gb_combine how, const float *x, 
 {
     gb_partial p = {.n = (double)n};
     switch (how) {
-    case GB_SUM: p.v = r->loops->sum(x, n); break;
+    case GB_SUM:
+        p.v = r->loops->sum(x, n);
+        break;
     case GB_PROD:
         p.v = 1;
         for (int64_t i = 0; i < n; i++) p.v *= x[i];
         break;
-    case GB_MAX: p.v = r->loops->max(x, n); break;
-    case GB_MIN: p.v = r->loops->min(x, n); break;
+    case GB_MAX:
+        p.v = r->loops->max(x, n);
+        break;
+    case GB_MIN:
+        p.v = r->loops->min(x, n);
+        break;
     case GB_MOMENTS: {
         p.v = r->loops->sum(x, n) / (double)n;
         float shift = isfinite((float)p.v) ? (float)p.v : 0;
@@ -37,9 +43,12 @@ static gb_partial of_integers(gb_combine how, const int32_t *x, int64_t n)
 {
     int32_t v = x[0];
     for (int64_t i = 1; i < n; i++) {
-        if (how == GB_SUM) v = (int32_t)((uint32_t)v + (uint32_t)x[i]);
-        else if (how == GB_PROD) v = (int32_t)((uint32_t)v * (uint32_t)x[i]);
-        else if (how == GB_MAX ? x[i] > v : x[i] < v) v = x[i];
+        if (how == GB_SUM)
+            v = (int32_t)((uint32_t)v + (uint32_t)x[i]);
+        else if (how == GB_PROD)
+            v = (int32_t)((uint32_t)v * (uint32_t)x[i]);
+        else if (how == GB_MAX ? x[i] > v : x[i] < v)
+            v = x[i];
     }
     return (gb_partial){.n = (double)n, .v = v};
 }
@@ -54,9 +63,8 @@ static void after(void *ctx, int64_t start, int64_t n, const void *const *result
         if (piece > n - done) piece = n - done;
         for (int red = 0; red < r->n_red; red++) {
             const float *x = (const float *)result[red] + done;
-            gb_partial p = r->integer[red]
-                               ? of_integers(r->red[red], (const int32_t *)x, piece)
-                               : of_floats(r, r->red[red], x, piece);
+            gb_partial p = r->integer[red] ? of_integers(r->red[red], (const int32_t *)x, piece)
+                                           : of_floats(r, r->red[red], x, piece);
             gb_partial_add(r, red, &s->row[red], &p);
         }
         start += piece;

@@ -77,7 +77,7 @@ static void classify(compiler *c)
         int arity = gb_prim_arity(n->prim);
         c->class[i] = arity ? GB_UNIFORM : class_of_leaf(c, n);
         for (int k = 0; k < arity; k++)
-            if (c->class[n->arg[k]] > c->class[i]) c->class[i] = c->class[n->arg[k]];
+            if (c->class[n->arg[k]] > c -> class[i]) c->class[i] = c->class[n->arg[k]];
     }
 }
 
@@ -223,7 +223,10 @@ static void emit_leaf(compiler *c, int node)
         return;
     }
     gb_instr i = {.op = n->prim == GB_P_INPUT ? GB_TILE_LOAD : GB_TILE_SET,
-                  .prim = n->prim, .port = port, .imm = n->imm, .value = {c->value[node]}};
+                  .prim = n->prim,
+                  .port = port,
+                  .imm = n->imm,
+                  .value = {c->value[node]}};
     emit(c, code_of(c, k), &i);
 }
 
@@ -231,7 +234,9 @@ static uint16_t filled(compiler *c, int node)
 {
     if (c->full[node] == NO_VALUE) {
         c->full[node] = result_value(c, GB_PERIODIC);
-        gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1, .fn = c->desc->loops->fill,
+        gb_instr i = {.op = GB_TILE_LOOP,
+                      .n_args = 1,
+                      .fn = c->desc->loops->fill,
                       .value = {c->full[node], c->value[node]}};
         emit(c, &c->prog->once_period, &i);
     }
@@ -279,7 +284,9 @@ static void emit_node(compiler *c, int node)
 {
     const choice *x = &c->choice[node];
     gb_tile_class k = c->class[node];
-    gb_instr i = {.op = GB_TILE_LOOP, .fn = x->loop->fn, .n_args = x->n_leaves,
+    gb_instr i = {.op = GB_TILE_LOOP,
+                  .fn = x->loop->fn,
+                  .n_args = x->n_leaves,
                   .imm = c->expr->node[node].imm};
     for (int a = 0; a < x->n_leaves; a++) {
         int leaf = x->leaf[a];
@@ -320,13 +327,14 @@ static void emit_output(compiler *c, int k)
         c->prog->result[k] = one ? filled(c, node) : v;
     } else if (writes_directly(c, k)) {
         if (at->place == GB_AT_OUT && at->index == k) return;
-        gb_instr i = {.op = GB_TILE_LOOP, .n_args = 1,
+        gb_instr i = {.op = GB_TILE_LOOP,
+                      .n_args = 1,
                       .fn = one ? c->desc->loops->fill : c->desc->loops->copy,
                       .value = {new_value(c, GB_AT_OUT, k), v}};
         emit(c, &c->prog->each, &i);
     } else {
-        gb_instr i = {.op = GB_TILE_STORE, .n_args = 1, .port = k,
-                      .value = {v, one ? filled(c, node) : v}};
+        gb_instr i = {
+            .op = GB_TILE_STORE, .n_args = 1, .port = k, .value = {v, one ? filled(c, node) : v}};
         emit(c, &c->prog->each, &i);
     }
 }
@@ -453,8 +461,10 @@ gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_erro
         gb_walk_init(&p->out[k], &desc->space, desc->out[k].storage, desc->out[k].stride);
     compiler c = {.desc = desc, .expr = e, .prog = p, .unit = 1};
     gb_status s = rewrite_and_compile(&c, err);
-    if (s) gb_tile_free(p);
-    else *prog = p;
+    if (s)
+        gb_tile_free(p);
+    else
+        *prog = p;
     return s;
 }
 

@@ -79,14 +79,14 @@ static int scaled(list *l, int node, int factor)
 /* A copy of node with mapped arguments, or what takes its place. */
 static int rewrite(list *l, gb_enode n, int uses)
 {
-    if (is_relu(l, &n))
-        n = (gb_enode){.prim = GB_P_MAX, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
+    if (is_relu(l, &n)) n = (gb_enode){.prim = GB_P_MAX, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
     int k = -1;
     if (n.prim == GB_P_MUL)
         for (int i = 0; i < 2; i++)
             if (l->varies[n.arg[i]] == GB_VARYING && l->varies[n.arg[1 - i]] == GB_PERIODIC) k = i;
     int size = 0;
-    if (k < 0 || !absorbs(l, n.arg[k], &size) || l->n + size + l->to_come > l->cap) return append(l, n, uses);
+    if (k < 0 || !absorbs(l, n.arg[k], &size) || l->n + size + l->to_come > l->cap)
+        return append(l, n, uses);
     int y = scaled(l, n.arg[k], n.arg[1 - k]);
     l->uses[y] = uses;
     return y;

@@ -45,14 +45,19 @@ static void execute(const gb_tile_prog *p, const gb_code *code, const gb_tile_en
         case GB_TILE_LOAD:
             gb_walk_load(&p->in[i->port], env->in[i->port], start, n, args[0]);
             break;
-        case GB_TILE_COORD: gb_walk_offsets(&p->coord[i->port], start, n, args[0]); break;
+        case GB_TILE_COORD:
+            gb_walk_offsets(&p->coord[i->port], start, n, args[0]);
+            break;
         case GB_TILE_STORE:
             gb_walk_store(&p->out[i->port], env->out[i->port], start, n, at[i->value[1]]);
             break;
         case GB_TILE_SET:
-            if (i->prim == GB_P_CONST) *(float *)args[0] = (float)i->imm;
-            else if (i->prim == GB_P_ICONST) *(int32_t *)args[0] = (int32_t)i->imm;
-            else *(uint32_t *)args[0] = scalars[(int)i->imm];
+            if (i->prim == GB_P_CONST)
+                *(float *)args[0] = (float)i->imm;
+            else if (i->prim == GB_P_ICONST)
+                *(int32_t *)args[0] = (int32_t)i->imm;
+            else
+                *(uint32_t *)args[0] = scalars[(int)i->imm];
             break;
         }
     }
@@ -89,7 +94,9 @@ static void move_to(const gb_tile_prog *p, const gb_tile_env *env, int64_t start
             base = env->out[v->index];
             element = start;
             break;
-        default: base = period_at(p, v->index); break;
+        default:
+            base = period_at(p, v->index);
+            break;
         }
         at[p->moving[i]] = (char *)base + element * 4;
     }
@@ -102,8 +109,10 @@ void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, i
     char *slots = (char *)scratch + pointers_bytes(p);
     for (int i = 0; i < p->n_values; i++) {
         const gb_value *v = &p->value[i];
-        if (v->place == GB_AT_CONST) at[i] = const_at(p, v->index);
-        else if (v->place == GB_AT_SLOT) at[i] = slots + (size_t)v->index * (size_t)p->tile * 4;
+        if (v->place == GB_AT_CONST)
+            at[i] = const_at(p, v->index);
+        else if (v->place == GB_AT_SLOT)
+            at[i] = slots + (size_t)v->index * (size_t)p->tile * 4;
     }
     while (start < end) {
         int64_t phase = start % p->tile, n = p->tile - phase;

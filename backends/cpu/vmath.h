@@ -27,28 +27,61 @@ GB_V float gb_mad(float a, float b, float c)
 /* A union where half.h has memcpy: GCC vectorizes the one and not the other. */
 GB_V int32_t gb_bits(float f)
 {
-    union { float f; int32_t i; } u = {.f = f};
+    union {
+        float f;
+        int32_t i;
+    } u = {.f = f};
     return u.i;
 }
 
 GB_V float gb_float(int32_t i)
 {
-    union { int32_t i; float f; } u = {.i = i};
+    union {
+        int32_t i;
+        float f;
+    } u = {.i = i};
     return u.f;
 }
 
-GB_V float gb_fabs(float a) { return __builtin_fabsf(a); }
-GB_V float gb_sqrt(float a) { return __builtin_sqrtf(a); }
-GB_V float gb_floor(float a) { return __builtin_floorf(a); }
-GB_V float gb_ceil(float a) { return __builtin_ceilf(a); }
-GB_V float gb_trunc(float a) { return __builtin_truncf(a); }
-GB_V float gb_rint(float a) { return __builtin_rintf(a); }
-GB_V float gb_fmin(float a, float b) { return ((a < b) | (a != a)) ? a : b; }
-GB_V float gb_fmax(float a, float b) { return ((a > b) | (a != a)) ? a : b; }
+GB_V float gb_fabs(float a)
+{
+    return __builtin_fabsf(a);
+}
+GB_V float gb_sqrt(float a)
+{
+    return __builtin_sqrtf(a);
+}
+GB_V float gb_floor(float a)
+{
+    return __builtin_floorf(a);
+}
+GB_V float gb_ceil(float a)
+{
+    return __builtin_ceilf(a);
+}
+GB_V float gb_trunc(float a)
+{
+    return __builtin_truncf(a);
+}
+GB_V float gb_rint(float a)
+{
+    return __builtin_rintf(a);
+}
+GB_V float gb_fmin(float a, float b)
+{
+    return ((a < b) | (a != a)) ? a : b;
+}
+GB_V float gb_fmax(float a, float b)
+{
+    return ((a > b) | (a != a)) ? a : b;
+}
 
 /* x = n ln 2 + r with |r| <= ln 2 / 2: adding 1.5 * 2^23 rounds to nearest and leaves n in the low
  * bits, without a conversion that is undefined for NaN. */
-typedef struct gb_split { int32_t n; float r; } gb_split;
+typedef struct gb_split {
+    int32_t n;
+    float r;
+} gb_split;
 
 GB_V gb_split gb_split_ln2(float x)
 {
@@ -58,7 +91,10 @@ GB_V gb_split gb_split_ln2(float x)
     return (gb_split){gb_bits(k) - gb_bits(magic), gb_mad(n, -0x1.7f7d1cp-20f, r)};
 }
 
-GB_V float gb_power_of_two(int32_t n) { return gb_float((int32_t)((uint32_t)(n + 127) << 23)); }
+GB_V float gb_power_of_two(int32_t n)
+{
+    return gb_float((int32_t)((uint32_t)(n + 127) << 23));
+}
 
 GB_V float gb_exp(float x)
 {
@@ -153,10 +189,22 @@ GB_V float gb_erf(float x)
     return a < 0.92f ? near : x != x ? x : far;
 }
 
-GB_V int32_t gb_iadd(int32_t a, int32_t b) { return (int32_t)((uint32_t)a + (uint32_t)b); }
-GB_V int32_t gb_isub(int32_t a, int32_t b) { return (int32_t)((uint32_t)a - (uint32_t)b); }
-GB_V int32_t gb_imul(int32_t a, int32_t b) { return (int32_t)((uint32_t)a * (uint32_t)b); }
-GB_V int32_t gb_shl(int32_t a, int32_t b) { return (int32_t)((uint32_t)a << (b & 31)); }
+GB_V int32_t gb_iadd(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+GB_V int32_t gb_isub(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a - (uint32_t)b);
+}
+GB_V int32_t gb_imul(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a * (uint32_t)b);
+}
+GB_V int32_t gb_shl(int32_t a, int32_t b)
+{
+    return (int32_t)((uint32_t)a << (b & 31));
+}
 
 /* The quotient of two 32-bit integers in f64 never rounds up to the next integer. */
 GB_V int32_t gb_idiv(int32_t a, int32_t b)
@@ -189,13 +237,37 @@ GB_V float gb_random(int32_t element, int32_t sample, int32_t step, int32_t seed
 }
 
 /* Not vectorized: rarely hot, and large arguments need care that libm takes. */
-GB_V float gb_pow(float a, float b) { return powf(a, b); }
-GB_V float gb_fmod(float a, float b) { return fmodf(a, b); }
-GB_V float gb_sin(float a) { return sinf(a); }
-GB_V float gb_cos(float a) { return cosf(a); }
-GB_V float gb_tan(float a) { return tanf(a); }
-GB_V float gb_asin(float a) { return asinf(a); }
-GB_V float gb_acos(float a) { return acosf(a); }
-GB_V float gb_atan(float a) { return atanf(a); }
+GB_V float gb_pow(float a, float b)
+{
+    return powf(a, b);
+}
+GB_V float gb_fmod(float a, float b)
+{
+    return fmodf(a, b);
+}
+GB_V float gb_sin(float a)
+{
+    return sinf(a);
+}
+GB_V float gb_cos(float a)
+{
+    return cosf(a);
+}
+GB_V float gb_tan(float a)
+{
+    return tanf(a);
+}
+GB_V float gb_asin(float a)
+{
+    return asinf(a);
+}
+GB_V float gb_acos(float a)
+{
+    return acosf(a);
+}
+GB_V float gb_atan(float a)
+{
+    return atanf(a);
+}
 
 #endif

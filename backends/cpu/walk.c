@@ -5,7 +5,8 @@
 
 #include "core/base/half.h"
 
-void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first, int last)
+void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first,
+                       int last)
 {
     for (int axis = first; axis < last; axis++) { /* axes of size 1 are in nobody's way */
         if (dim[axis] != 1) continue;
@@ -151,7 +152,7 @@ static void store_half_run(gb_storage s, const float *restrict in, int64_t strid
         seek(walk, start, &p);                                                                     \
         for (int64_t done = 0, run; done < (n); done += run) {                                     \
             run = inner - p.at[walk->rank - 1];                                                    \
-            if (run > (n) - done) run = (n) - done;                                                \
+            if (run > (n)-done) run = (n)-done;                                                    \
             body;                                                                                  \
             advance(walk, run, &p);                                                                \
         }                                                                                          \

@@ -14,7 +14,8 @@ typedef struct gb_cpu_space {
 
 /* Appends the axes [first, last) of a step, sorted by the strides of an operand, largest outermost;
  * axes along which it broadcasts keep their place. */
-void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first, int last);
+void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first,
+                       int last);
 void gb_cpu_space_count(gb_cpu_space *space);
 
 /* An operand over a space, with dimensions merged where it allows. */

@@ -46,8 +46,12 @@ static gb_operand operand(bench *s, chain *c, bool whole)
 
 static void begin(chain *c, gb_step_kind kind)
 {
-    *c = (chain){.step = {.kind = kind, .path = "bench", .phase = "forward", .rank = 4,
-                          .dim = {N, C, H, W}, .scale = {1, 1, 1}}};
+    *c = (chain){.step = {.kind = kind,
+                          .path = "bench",
+                          .phase = "forward",
+                          .rank = 4,
+                          .dim = {N, C, H, W},
+                          .scale = {1, 1, 1}}};
     c->step.scratch.buffer = -1;
 }
 
@@ -69,7 +73,10 @@ static void finish(bench *s, chain *c, const char *name, const gb_x *y, int n)
     gb_backend_program *p;
     gb_error err;
     c->step.expr = gb_xb_finish(&c->xb, c->step.n_in, y, n, gb_arena_alloc_hook, s->arena);
-    gb_plan plan = {.n_steps = 1, .step = &c->step, .n_buffers = c->n, .buffer = c->buffer,
+    gb_plan plan = {.n_steps = 1,
+                    .step = &c->step,
+                    .n_buffers = c->n,
+                    .buffer = c->buffer,
                     .scalars_buffer = -1};
     if (b->program_create(s->dev, &plan, &p, &err)) {
         fprintf(stderr, "%s: %s\n", name, err.message);
@@ -121,7 +128,8 @@ static void activations(bench *s)
 
     begin(&c, GB_STEP_POINTWISE);
     x = in(s, &c, true);
-    y = X2(MUL, X2(MUL, x, K(0.5)), X2(ADD, K(1), gb_x1(&c.xb, GB_P_ERF, X2(MUL, x, K(0.7071067811865476)))));
+    y = X2(MUL, X2(MUL, x, K(0.5)),
+           X2(ADD, K(1), gb_x1(&c.xb, GB_P_ERF, X2(MUL, x, K(0.7071067811865476)))));
     out(s, &c, -1);
     finish(s, &c, "gelu (erf)", &y, 1);
 
@@ -193,7 +201,9 @@ static void reductions(bench *s)
         const char *name;
         int how; /* 0: sums, 1: moments, 2: the pair of batch norm's gradient */
         bool channels;
-    } rows[] = {{"sum by channel", 0, true}, {"sum of all", 0, false}, {"moments by channel", 1, true},
+    } rows[] = {{"sum by channel", 0, true},
+                {"sum of all", 0, false},
+                {"moments by channel", 1, true},
                 {"sums of dy, dy h by channel", 2, true}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         chain c;
@@ -209,8 +219,10 @@ static void reductions(bench *s)
         memcpy(c.step.dim, dim, sizeof dim);
         for (int k = 0; k < c.step.n_in; k++) {
             memcpy(c.step.in[k].dim, dim, sizeof dim);
-            if (k < 2) memcpy(c.step.in[k].stride, stride, sizeof stride);
-            else memcpy(c.step.in[k].stride, (int64_t[4]){1, 0, 0, 0}, sizeof stride);
+            if (k < 2)
+                memcpy(c.step.in[k].stride, stride, sizeof stride);
+            else
+                memcpy(c.step.in[k].stride, (int64_t[4]){1, 0, 0, 0}, sizeof stride);
         }
         c.step.n_kept = rows[i].channels;
         c.step.n_red = rows[i].how == 2 ? 2 : 1;
@@ -229,7 +241,8 @@ static void reductions(bench *s)
 
 int main(int argc, char **argv)
 {
-    gb_backend_options o = {.isa = argc > 1 ? argv[1] : NULL, .threads = argc > 2 ? atoi(argv[2]) : 0};
+    gb_backend_options o = {.isa = argc > 1 ? argv[1] : NULL,
+                            .threads = argc > 2 ? atoi(argv[2]) : 0};
     bench s = {.arena = gb_arena_create()};
     gb_error err;
     gb_peak peak;

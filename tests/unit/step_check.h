@@ -53,15 +53,17 @@ static inline void put_value(check *c, int buffer, int64_t i, double v)
 static inline gb_operand window(check *c, char type, int rank, const int64_t *dim,
                                 const int64_t *stride)
 {
-    gb_operand o = {.buffer = c->n_buffers++, .rank = rank,
-                    .storage = type == 'f' ? GB_S_F32 : GB_S_I32};
+    gb_operand o = {
+        .buffer = c->n_buffers++, .rank = rank, .storage = type == 'f' ? GB_S_F32 : GB_S_I32};
     int64_t low = 0, high = 0;
     for (int i = 0; i < rank; i++) {
         o.dim[i] = dim[i];
         o.stride[i] = stride[i];
         int64_t reach = dim[i] ? (dim[i] - 1) * stride[i] : 0;
-        if (reach < 0) low -= reach;
-        else high += reach;
+        if (reach < 0)
+            low -= reach;
+        else
+            high += reach;
     }
     o.offset = (uint64_t)(low + PAD) * 4;
     int b = o.buffer;
@@ -132,8 +134,12 @@ static inline void run_on(const check *c, const gb_backend *b, const gb_backend_
     step.scratch_bytes = answer.scratch_bytes;
     step.scratch = (gb_operand){.buffer = n};
     assert_int_equal(b->buffer_create(dev, answer.scratch_bytes + 256, &buffer[n], &err), GB_OK);
-    gb_plan plan = {.n_steps = 1, .step = &step, .n_buffers = n + 1, .buffer = described,
-                    .scalars_buffer = c->n_scalars ? 0 : -1, .n_scalars = c->n_scalars,
+    gb_plan plan = {.n_steps = 1,
+                    .step = &step,
+                    .n_buffers = n + 1,
+                    .buffer = described,
+                    .scalars_buffer = c->n_scalars ? 0 : -1,
+                    .n_scalars = c->n_scalars,
                     .scalar_type = "fi"};
     if (b->program_create(dev, &plan, &prog, &err)) fail_msg("%s: %s", b->name, err.message);
     assert_int_equal(b->program_bind(prog, buffer, &err), GB_OK);

@@ -90,15 +90,13 @@ static void convolution(gb_step_kind kind, int64_t ch, int64_t out, int64_t grou
     const int64_t x[4] = {2, ch, 9, 8}, w[4] = {out, ch / groups, 3, 2}, y[4] = {2, out, 5, 8};
     check c;
     check_begin(&c, kind, 4, y);
-    c.step.u.conv = (gb_window){.kernel = {3, 2}, .stride = {2, 1}, .dilation = {1, 2},
-                                .pad = {1, 1}, .groups = groups};
+    c.step.u.conv = (gb_window){
+        .kernel = {3, 2}, .stride = {2, 1}, .dilation = {1, 2}, .pad = {1, 1}, .groups = groups};
     gb_operand image = dense(&c, 'f', 4, x, last), filter = dense(&c, 'f', 4, w, last);
     gb_operand result = dense(&c, 'f', 4, y, last);
     add_in(&c, kind == GB_STEP_CONV_INPUT ? result : image);
     add_in(&c, kind == GB_STEP_CONV_FILTER ? result : filter);
-    add_out(&c, kind == GB_STEP_CONV         ? result
-                : kind == GB_STEP_CONV_INPUT ? image
-                                             : filter);
+    add_out(&c, kind == GB_STEP_CONV ? result : kind == GB_STEP_CONV_INPUT ? image : filter);
     memcpy(c.step.dim, c.step.out[0].dim, sizeof c.step.dim);
     const int64_t channel[4] = {0, 1, 0, 0};
     if (epilogue == 1) bias_relu(&c, channel);

@@ -5,10 +5,11 @@
 
 /* --- primitives, by units in the last place --- */
 
-static const double specials[] = {0.0,   -0.0, 1,       -1,    0.5,    -0.5,  2,        -2,    3,
-                                  10,    -10,  88.5,    -87.3, -103.9, 89,    1e-8,     -1e-8, 1e-40,
-                                  -1e-40, 1e10, -1e10,  3e38,  -3e38,  1e-20, 0x1p31,   -0x1p31,
-                                  2147483520.0, INFINITY, -INFINITY, NAN, 0.92, 3.94,   4.2,   0.7071};
+static const double specials[] = {0.0,       -0.0,  1,     -1,     0.5,     -0.5,         2,
+                                  -2,        3,     10,    -10,    88.5,    -87.3,        -103.9,
+                                  89,        1e-8,  -1e-8, 1e-40,  -1e-40,  1e10,         -1e10,
+                                  3e38,      -3e38, 1e-20, 0x1p31, -0x1p31, 2147483520.0, INFINITY,
+                                  -INFINITY, NAN,   0.92,  3.94,   4.2,     0.7071};
 static const double integers[] = {0, 1, -1, 2, -2, 7, -7, 31, 33, 2147483647.0, -2147483648.0};
 #define N_SPECIAL ((int)(sizeof specials / sizeof *specials))
 #define N_INTEGER ((int)(sizeof integers / sizeof *integers))
@@ -17,11 +18,23 @@ static const double integers[] = {0, 1, -1, 2, -2, 7, -7, 31, 33, 2147483647.0, 
 static double allowed_ulps(gb_prim p)
 {
     switch (p) {
-    case GB_P_EXP: case GB_P_LOG: case GB_P_LOG1P: case GB_P_EXPM1: case GB_P_TANH: case GB_P_ERF:
+    case GB_P_EXP:
+    case GB_P_LOG:
+    case GB_P_LOG1P:
+    case GB_P_EXPM1:
+    case GB_P_TANH:
+    case GB_P_ERF:
         return 4;
-    case GB_P_POW: case GB_P_SIN: case GB_P_COS: case GB_P_TAN: case GB_P_ASIN: case GB_P_ACOS:
-    case GB_P_ATAN: return 2;
-    default: return 0.5;
+    case GB_P_POW:
+    case GB_P_SIN:
+    case GB_P_COS:
+    case GB_P_TAN:
+    case GB_P_ASIN:
+    case GB_P_ACOS:
+    case GB_P_ATAN:
+        return 2;
+    default:
+        return 0.5;
     }
 }
 
@@ -81,8 +94,9 @@ static void check_primitive(gb_prim p, const char *isa, int mask)
         }
         double want = gb_prims[p].eval(v, (double)0xdeadbeef);
         uint32_t w = got[arity][PAD + i];
-        double error = gb_prim_result(p) == 'f' ? ulps(gb_bits_f32(w), want)
-                                                : (int32_t)w == (int32_t)want ? 0 : INFINITY;
+        double error = gb_prim_result(p) == 'f'      ? ulps(gb_bits_f32(w), want)
+                       : (int32_t)w == (int32_t)want ? 0
+                                                     : INFINITY;
         if (!(error <= allowed_ulps(p)))
             fail_msg("%s %s mask %d (%.9g, %.9g): %.9g, not %.9g: %g ulp", isa, gb_prims[p].name,
                      mask, v[0], v[1], gb_prim_result(p) == 'f' ? gb_bits_f32(w) : (int32_t)w, want,
@@ -108,9 +122,13 @@ static void primitives_are_accurate(void **state)
 
 /* --- steps --- */
 
-static gb_x op2(check *c, gb_prim p, gb_x a, gb_x b) { return gb_x2(&c->xb, p, a, b); }
+static gb_x op2(check *c, gb_prim p, gb_x a, gb_x b)
+{
+    return gb_x2(&c->xb, p, a, b);
+}
 
-/* (x - m) * s + b per channel, relu: NHWC images, dense, with a count that is no multiple of tiles. */
+/* (x - m) * s + b per channel, relu: NHWC images, dense, with a count that is no multiple of tiles.
+ */
 static void channels(int64_t n, int64_t ch, int64_t h, int64_t w)
 {
     static const int last[4] = {0, 2, 3, 1};
@@ -123,8 +141,8 @@ static void channels(int64_t n, int64_t ch, int64_t h, int64_t w)
     gb_x x = gb_x_input(&c.xb, 0, 'f'), m = gb_x_input(&c.xb, 1, 'f');
     gb_x v = gb_x_input(&c.xb, 2, 'f'), b = gb_x_input(&c.xb, 3, 'f');
     gb_x s = op2(&c, GB_P_DIV, gb_x_const(&c.xb, 1),
-                 gb_x1(&c.xb, GB_P_SQRT, op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, v, v),
-                                             gb_x_const(&c.xb, 1e-5))));
+                 gb_x1(&c.xb, GB_P_SQRT,
+                       op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, v, v), gb_x_const(&c.xb, 1e-5))));
     gb_x y = op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, op2(&c, GB_P_SUB, x, m), s), b);
     y = op2(&c, GB_P_MAX, y, gb_x_const(&c.xb, 0));
     set_expr(&c, 4, &y, 1);
@@ -156,7 +174,7 @@ static void rewritten_trees(void **state)
     (void)state;
     static const int last[4] = {0, 2, 3, 1};
     const int64_t dim[4] = {3, 24, 7, 11}, channel[4] = {0, 1, 0, 0};
-    for (int kind = 0; kind < 3; kind++) {
+    for (int kind = 0; kind < 4; kind++) {
         check c;
         check_begin(&c, GB_STEP_POINTWISE, 4, dim);
         gb_x x[7];
@@ -169,6 +187,10 @@ static void rewritten_trees(void **state)
         if (kind == 0) {
             out[0] = op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, h, x[4]), x[5]);
             out[0] = relu(&c, op2(&c, GB_P_ADD, out[0], x[1]));
+        } else if (kind == 3) { /* gelu */
+            gb_x e = gb_x1(&c.xb, GB_P_ERF, op2(&c, GB_P_MUL, x[0], gb_x_const(&c.xb, 0.7071068)));
+            out[0] = op2(&c, GB_P_MUL, op2(&c, GB_P_MUL, gb_x_const(&c.xb, 0.5), x[0]),
+                         op2(&c, GB_P_ADD, gb_x_const(&c.xb, 1), e));
         } else {
             gb_x q = op2(&c, GB_P_ADD, x[5], op2(&c, GB_P_MUL, h, x[6]));
             q = op2(&c, GB_P_MUL, op2(&c, GB_P_MUL, x[2], gb_x_const(&c.xb, 0.01)), q);
@@ -187,8 +209,8 @@ static void strides_of_all_kinds(void **state)
 {
     (void)state;
     const int64_t dim[3] = {13, 37, 11};
-    const int64_t in[][3] = {{1, 13, 481}, {-407, 11, 1}, {0, 1, 0}, {1, 0, 0}, {0, 0, -1},
-                             {900, -24, 2}, {0, 0, 0}, {407, 11, 1}};
+    const int64_t in[][3] = {{1, 13, 481}, {-407, 11, 1}, {0, 1, 0}, {1, 0, 0},
+                             {0, 0, -1},   {900, -24, 2}, {0, 0, 0}, {407, 11, 1}};
     for (int k = 0; k < 7; k++) {
         check c;
         check_begin(&c, GB_STEP_POINTWISE, 3, dim);
@@ -277,8 +299,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(primitives_are_accurate), cmocka_unit_test(channels_broadcast),
-        cmocka_unit_test(rewritten_trees),
-        cmocka_unit_test(strides_of_all_kinds),    cmocka_unit_test(updates_in_place),
-        cmocka_unit_test(outputs_of_all_kinds),    cmocka_unit_test(halves_are_converted)};
+        cmocka_unit_test(rewritten_trees),         cmocka_unit_test(strides_of_all_kinds),
+        cmocka_unit_test(updates_in_place),        cmocka_unit_test(outputs_of_all_kinds),
+        cmocka_unit_test(halves_are_converted)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

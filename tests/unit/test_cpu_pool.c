@@ -27,10 +27,19 @@ static void pools(void **state)
     static const gb_step_kind kinds[] = {GB_STEP_MAXPOOL, GB_STEP_MAXPOOL_GRAD, GB_STEP_AVGPOOL,
                                          GB_STEP_AVGPOOL_GRAD};
     const int64_t image[4] = {5, 70, 31, 30}, half[4] = {5, 70, 16, 15}, dense4[4] = {2, 3, 40, 41};
-    const gb_window overlap = {.kernel = {3, 2}, .stride = {2, 2}, .dilation = {1, 1},
-                               .pad = {1, 0}, .pad_end = {1, 0}, .groups = 1, .count_pad = true};
-    const gb_window same = {.kernel = {3, 3}, .stride = {1, 1}, .dilation = {2, 2}, .pad = {2, 2},
-                            .pad_end = {2, 2}, .groups = 1};
+    const gb_window overlap = {.kernel = {3, 2},
+                               .stride = {2, 2},
+                               .dilation = {1, 1},
+                               .pad = {1, 0},
+                               .pad_end = {1, 0},
+                               .groups = 1,
+                               .count_pad = true};
+    const gb_window same = {.kernel = {3, 3},
+                            .stride = {1, 1},
+                            .dilation = {2, 2},
+                            .pad = {2, 2},
+                            .pad_end = {2, 2},
+                            .groups = 1};
     for (int k = 0; k < 4; k++) {
         pool(kinds[k], image, half, overlap);
         pool(kinds[k], dense4, dense4, same);
@@ -48,8 +57,7 @@ static void gather(gb_step_kind kind, int64_t outer, int64_t rows, int64_t inner
     add_in(&c, dense(&c, 'f', 3, back ? picked : data, order));
     gb_operand index = dense(&c, 'i', 1, &n, NULL);
     for (int64_t i = 0; i < n; i++)
-        put_value(&c, index.buffer, PAD + i,
-                  floor((2 * random_unit(&c) - 1) * (double)(rows + 1)));
+        put_value(&c, index.buffer, PAD + i, floor((2 * random_unit(&c) - 1) * (double)(rows + 1)));
     add_in(&c, index);
     add_out(&c, dense(&c, 'f', 3, back ? data : picked, order));
     c.tolerance = 1e-5;

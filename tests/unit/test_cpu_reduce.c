@@ -129,7 +129,8 @@ static void first_and_last_extremes(void **state)
         c.step.n_kept = 2;
         add_in(&c, dense(&c, type, 3, dim, orders[k & 1]));
         for (int64_t i = 0; i < 11 * 6 * 29; i++) /* few values: many are equal */
-            put_value(&c, 0, PAD + i, i % 191 == 3 && type == 'f' ? NAN : floor(5 * random_unit(&c)));
+            put_value(&c, 0, PAD + i,
+                      i % 191 == 3 && type == 'f' ? NAN : floor(5 * random_unit(&c)));
         c.step.u.arg.min = k & 2;
         c.step.u.arg.last = k & 4;
         add_out(&c, dense(&c, 'i', 2, dim, NULL));

@@ -25,13 +25,15 @@ static const struct {
     {"div(a,add(sqrt(b),c))", "vvs"},
     {"max(add(a,b),c)", "vvs"},
     {"max(add(mul(a,b),c),d)", "vvvs"},
-    {"max(add(mul(sub(a,b),c),d),e)", "vvvvs"}, /* normalization and relu … */
+    {"max(add(mul(sub(a,b),c),d),e)", "vvvvs"},         /* normalization and relu … */
     {"max(add(add(mul(sub(a,b),c),d),e),f)", "vvvvvs"}, /* … of a residual block */
     {"add(add(mul(sub(a,b),c),d),e)", "vvvvv"},
     {"sub(mul(a,b),add(mul(sub(c,d),e),f))", "vvvvvv"}, /* a normalization's gradient */
     {"mul(a,mul(sub(b,c),d))", "vvvv"},
-    {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"}, /* momentum */
-    {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"}, /* mean of squares */
+    {"mul(mul(a,b),add(erf(mul(a,c)),d))", "vsss"}, /* gelu */
+    {"exp(sub(a,b))", "vv vs"},                     /* softmax */
+    {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"},     /* momentum */
+    {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"},      /* mean of squares */
     {"select(lt(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv vsss svss vvvv"},
     {"select(le(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv"},
     {"select(le(a,b),c,add(d,e))", "vssvv"},
@@ -97,9 +99,12 @@ static void render(const tree *t, const char *mode, int *at, char *out)
     for (int i = 0; i < gb_prim_arity(c); i++) render(t, mode, at, arg[i]);
     for (const char *s = gb_prims[c].c; *s; s++) {
         size_t length = strlen(out);
-        if (*s != '$') snprintf(out + length, 2, "%c", *s);
-        else if (*++s == '0' + gb_prim_arity(c)) strcat(out, "(uint32_t)imm");
-        else strcat(out, arg[*s - '0']);
+        if (*s != '$')
+            snprintf(out + length, 2, "%c", *s);
+        else if (*++s == '0' + gb_prim_arity(c))
+            strcat(out, "(uint32_t)imm");
+        else
+            strcat(out, arg[*s - '0']);
     }
 }
 
@@ -117,8 +122,10 @@ static void write_loop(const tree *t, const char *mode, int number)
            number, c_type(gb_prim_result(t->code[0])));
     for (int k = 0; k < t->leaves; k++) {
         const char *type = c_type(t->leaf_type[k]);
-        if (mode[k] == 'v') printf("    const %s *%c = p[%d];\n", type, 'a' + k, k + 1);
-        else printf("    const %s %c = *(const %s *)p[%d];\n", type, 'a' + k, type, k + 1);
+        if (mode[k] == 'v')
+            printf("    const %s *%c = p[%d];\n", type, 'a' + k, k + 1);
+        else
+            printf("    const %s %c = *(const %s *)p[%d];\n", type, 'a' + k, type, k + 1);
     }
     printf("    GB_INDEPENDENT\n    for (int64_t i = 0; i < n; i++) o[i] = %s;\n}\n", text);
     printf("static const uint8_t code_%d[] = {", number);

@@ -162,8 +162,7 @@ static void acc_moments(const float *restrict x, int64_t n, int64_t lane, int64_
     add_moments(x + rows * width, n - rows * width, shift, sum, squares);
 }
 
-static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y,
-                     int32_t *restrict index)
+static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y, int32_t *restrict index)
 {
     if (!w->taps) {
         for (int64_t i = 0; i < c; i++) y[i] = -INFINITY;
@@ -199,8 +198,8 @@ static void average_pool(const gb_window_rows *w, int64_t c, float divisor, floa
     }
 }
 
-static void max_pool_grad(const float *restrict dy, const int32_t *restrict index,
-                          int32_t position, int64_t c, float *restrict dx)
+static void max_pool_grad(const float *restrict dy, const int32_t *restrict index, int32_t position,
+                          int64_t c, float *restrict dx)
 {
     for (int64_t i = 0; i < c; i++) dx[i] += index[i] == position ? dy[i] : 0.0f;
 }
