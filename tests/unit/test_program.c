@@ -264,6 +264,42 @@ static void states_are_shared_by_name_and_checked(void **state)
     gb_tensor_free(&wrong);
 }
 
+static gb_graph *convolution(bool filter_as_rows)
+{
+    gb_graph *g = gb_graph_create();
+    assert_non_null(g);
+    gb_shape sx = gb_shape_of(4, 2, 3, 6, 6), sw = gb_shape_of(4, 4, 3, 3, 3), rows = gb_shape_of(2, 27, 4);
+    gb_value w = gb_graph_state(g, "w", GB_F32, &sw, true, NULL);
+    if (!filter_as_rows) {
+        gb_graph_output(g, "y", gb_op2(g, "Conv", gb_graph_input(g, "x", GB_F32, &sx), w));
+        return g;
+    }
+    gb_value flat = GB_OP(g, "Flatten", GB_ARGS(w), GB_INT("axis", 1)); /* wants w row-major */
+    gb_graph_output(g, "y", gb_op2(g, "MatMul", flat, gb_graph_input(g, "x", GB_F32, &rows)));
+    return g;
+}
+
+/* A state lies as the programs want it, and its values move along. */
+static void states_move_to_the_order_that_programs_want(void **state)
+{
+    fixture *f = *state;
+    gb_error err;
+    gb_shape shape = gb_shape_of(4, 4, 3, 3, 3);
+    gb_tensor w = tensor(GB_F32, shape), wide = tensor(GB_F64, shape), back;
+    for (int i = 0; i < 108; i++) gb_tensor_set(&wide, i, 1.0 / (i + 3));
+    ok(gb_store_set(f->store, "w", &w, &err), &err); /* row-major, before any program */
+    ok(gb_store_set(f->store, "w", &wide, &err), &err);
+    for (int round = 0; round < 3; round++) {
+        gb_program *p = compile(f, convolution(round == 1));
+        ok(gb_store_get(f->store, "w", &back, &err), &err);
+        for (int i = 0; i < 108; i++) assert_true(gb_tensor_get(&back, i) == (float)(1.0 / (i + 3)));
+        gb_tensor_free(&back);
+        gb_program_destroy(&p);
+    }
+    gb_tensor_free(&w);
+    gb_tensor_free(&wide);
+}
+
 /* Programs of one store need the arenas of the largest alone. */
 static void arenas_are_shared(void **state)
 {
@@ -279,6 +315,73 @@ static void arenas_are_shared(void **state)
     gb_program_destroy(&eval);
     gb_device_memory(f->dev, &none, NULL);
     assert_true(none < one); /* states stay */
+}
+
+/* A small network of images with one step of SGD. */
+static gb_graph *network(void)
+{
+    gb_graph *g = gb_graph_create();
+    assert_non_null(g);
+    gb_shape sx = gb_shape_of(4, 20, 3, 17, 17), s1 = gb_shape_of(4, 24, 3, 3, 3), sb = gb_shape_of(1, 24),
+             s2 = gb_shape_of(2, 24 * 64, 37);
+    gb_tensor w1 = pattern(GB_F32, s1, 1), w2 = pattern(GB_F32, s2, 2);
+    gb_value w[3] = {gb_graph_state(g, "w1", GB_F32, &s1, true, &w1),
+                     gb_graph_state(g, "b1", GB_F32, &sb, true, NULL),
+                     gb_graph_state(g, "w2", GB_F32, &s2, true, &w2)}, grad[3];
+    gb_tensor_free(&w1);
+    gb_tensor_free(&w2);
+    const int64_t two[] = {2, 2}, pads[] = {1, 1, 1, 1};
+    gb_value y = GB_OP(g, "Conv", GB_ARGS(gb_graph_input(g, "x", GB_F32, &sx), w[0], w[1]),
+                       GB_INTS("pads", pads, 4));
+    y = GB_OP(g, "MaxPool", GB_ARGS(gb_op1(g, "Relu", y)), GB_INTS("kernel_shape", two, 2),
+              GB_INTS("strides", two, 2));
+    y = gb_op1(g, "Tanh", gb_op2(g, "MatMul", gb_op1(g, "Flatten", y), w[2]));
+    gb_value loss = GB_OP(g, "ReduceMean", GB_ARGS(gb_op2(g, "Mul", y, y)), GB_INT("keepdims", 0));
+    gb_graph_gradient(g, loss, w, 3, grad);
+    for (int k = 0; k < 3; k++)
+        gb_graph_update(g, w[k], gb_op2(g, "Sub", w[k], gb_op2(g, "Mul", grad[k], gb_graph_float(g, 0.1))));
+    return g;
+}
+
+/* The states after three steps, one after another. */
+static void train_on(int threads, const char *id, gb_tensor after[3])
+{
+    gb_error err;
+    gb_context_options options = {.threads = threads};
+    fixture f;
+    ok(gb_context_create(&options, &f.ctx, &err), &err);
+    if (gb_device_open(f.ctx, id, &f.dev, &err) != GB_OK) {
+        gb_context_destroy(&f.ctx);
+        skip(); /* left out of this build */
+    }
+    ok(gb_store_create(f.dev, &f.store, &err), &err);
+    gb_program *p = compile(&f, network());
+    gb_tensor x = pattern(GB_F32, gb_shape_of(4, 20, 3, 17, 17), 3);
+    ok(gb_program_set_input(p, "x", &x, &err), &err);
+    for (int i = 0; i < 3; i++) ok(gb_program_run(p, &err), &err);
+    for (int k = 0; k < 3; k++)
+        ok(gb_store_get(f.store, gb_store_name(f.store, k), &after[k], &err), &err);
+    gb_tensor_free(&x);
+    gb_program_destroy(&p);
+    gb_store_destroy(&f.store);
+    gb_device_close(&f.dev);
+    gb_context_destroy(&f.ctx);
+}
+
+static void bits_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    static const int threads[] = {2, 5, 1};
+    gb_tensor first[3], other[3];
+    train_on(1, "cpu", first);
+    for (size_t i = 0; i < sizeof threads / sizeof *threads; i++) {
+        train_on(threads[i], "cpu", other);
+        for (int k = 0; k < 3; k++) {
+            assert_memory_equal(first[k].data, other[k].data, gb_tensor_bytes(&first[k]));
+            gb_tensor_free(&other[k]);
+        }
+    }
+    for (int k = 0; k < 3; k++) gb_tensor_free(&first[k]);
 }
 
 static void profile_names_layers_and_memory_is_counted(void **state)
@@ -316,7 +419,9 @@ int main(void)
         TEST(values_survive_the_way_through_the_device),
         TEST(integers_beyond_32_bits_are_refused),
         TEST(states_are_shared_by_name_and_checked),
+        TEST(states_move_to_the_order_that_programs_want),
         TEST(arenas_are_shared),
+        cmocka_unit_test(bits_do_not_depend_on_threads),
         TEST(profile_names_layers_and_memory_is_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
