@@ -65,11 +65,30 @@ static void each_port(planner *p, gb_plan_port *port, int n, int step, visit_ope
 
 /* --- questions to the device --- */
 
+/* A tensor that no buffer can hold fails here, with its layer and size, before a kernel is asked. */
+static gb_status check_operands(planner *p, const gb_step *s, gb_error *err)
+{
+    uint64_t limit = p->limits->max_buffer_bytes;
+    for (int k = 0; limit && k < s->n_in + s->n_out; k++) {
+        int b = k < s->n_in ? s->in[k].buffer : s->out[k - s->n_in].buffer;
+        uint64_t bytes = b < 0 ? 0 : p->plan->buffer[b].bytes;
+        if (bytes > limit)
+            return gb_fail(err, GB_OUT_OF_MEMORY, s->path,
+                           "use a smaller batch, or micro_batch, which gives the same result",
+                           "layer '%s' needs a tensor of %.1f MiB, but a buffer of %s holds at most "
+                           "%.1f MiB",
+                           s->path, mib(bytes), p->limits->device, mib(limit));
+    }
+    return GB_OK;
+}
+
 static gb_status ask(planner *p, gb_query *query, void *device, gb_error *err)
 {
     for (int i = 0; i < p->plan->n_steps; i++) {
         gb_step *s = &p->plan->step[i];
         gb_answer answer = {0};
+        gb_status status = check_operands(p, s, err);
+        if (status != GB_OK) return status;
         query(device, s, &answer);
         if (!answer.ok)
             return gb_fail(err, GB_UNSUPPORTED, s->path, "choose another device",
