@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/train/trainer.h"
 
@@ -45,6 +46,7 @@ static gb_status run_layers(gb_trainer *t, gb_store *store, gb_graph *g, const g
     const char *name;
     for (size_t i = 0; !status && !*layer && gb_graph_output_at(g, i, &name); i++) {
         gb_tensor value = {0};
+        if (strcmp(name, "metrics") == 0) continue; /* sums over the batch, no layer */
         status = gb_program_output(p, name, &value, err);
         if (!status && !all_finite(&value)) snprintf(layer, size, "%s", name);
         gb_tensor_free(&value);
