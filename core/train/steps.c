@@ -73,7 +73,9 @@ gb_status gb_build_step(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
     if (!status) status = gradients(g, loss, param, grad, &count, err);
     if (status) return status;
     gb_graph_phase(g, "update");
-    gb_optimizer_build(g, t->recipe, param, grad, count, is_finite(g, loss));
+    gb_value finite = is_finite(g, loss);
+    gb_graph_guard(g, finite); /* running statistics */
+    gb_optimizer_build(g, t->recipe, param, grad, count, finite);
     return gb_graph_check(g, err);
 }
 
@@ -83,6 +85,7 @@ gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *e
     size_t count;
     gb_status status = build_forward(t, g, n, true, &y, &loss, err);
     if (!status) status = gradients(g, loss, param, grad, &count, err);
+    if (!status) gb_graph_guard(g, is_finite(g, loss)); /* running statistics */
     for (size_t i = 0; !status && i < count; i++) {
         if (!grad[i]) continue;
         gb_shape s = gb_value_shape(g, param[i]);

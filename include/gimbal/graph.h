@@ -58,6 +58,8 @@ GB_API gb_value gb_graph_state(gb_graph *g, const char *name, gb_dtype dtype,
                                const gb_shape *shape, bool trainable, const gb_tensor *initial);
 /* The value that a state holds after a run. Same dtype and shape; once per state. */
 GB_API void gb_graph_update(gb_graph *g, gb_value state, gb_value value);
+/* From now on the updates made so far happen only where condition (BOOL, one element) is true. */
+GB_API void gb_graph_guard(gb_graph *g, gb_value condition);
 GB_API gb_value gb_graph_constant(gb_graph *g, const gb_tensor *value); /* copied */
 GB_API gb_value gb_graph_float(gb_graph *g, double value);              /* an F32 scalar */
 
