@@ -147,9 +147,20 @@ static double largest(const gb_tensor *t)
     return m;
 }
 
-static double error_of(const gb_tensor *got, const gb_tensor *want, double floor)
+/* The size that an error in watched value i is a share of. A layer's parameters count as one: the
+ * gradient of a bias before a normalization is zero but for rounding. */
+static double size_of(const drift *d, const gb_tensor *want, int i)
 {
-    double m = 0, size = fmax(largest(want), 1e-6 * floor);
+    double size = largest(&want[i]);
+    for (int k = 0; k < d->n_watched && !d->watched[i].forward; k++)
+        if (d->watched[k].layer == d->watched[i].layer && !d->watched[k].forward)
+            size = fmax(size, largest(&want[k]));
+    return size;
+}
+
+static double error_of(const gb_tensor *got, const gb_tensor *want, double size)
+{
+    double m = 0;
     for (int64_t i = 0, n = gb_shape_count(&want->shape); i < n; i++) {
         double d = fabs(gb_tensor_get(got, i) - gb_tensor_get(want, i));
         if (!(d <= m)) m = isnan(d) ? INFINITY : d;
@@ -172,8 +183,8 @@ static void judge(const drift *d, gb_comparison *c, int device, const gb_tensor 
     }
     for (int i = 0; i < d->n_watched; i++) {
         gb_compare_layer *l = &c->layer[d->watched[i].layer];
-        if (rf[i].data) raise_to(&l->forward[device], error_of(&f[i], &rf[i], top_f));
-        if (rb[i].data) raise_to(&l->backward[device], error_of(&b[i], &rb[i], top_b));
+        if (rf[i].data) raise_to(&l->forward[device], error_of(&f[i], &rf[i], fmax(largest(&rf[i]), 1e-6 * top_f)));
+        if (rb[i].data) raise_to(&l->backward[device], error_of(&b[i], &rb[i], fmax(size_of(d, rb, i), 1e-6 * top_b)));
     }
 }
 

@@ -3,6 +3,7 @@
  * Drift is measured layer by layer against the float64 reference: the output of every layer, and the
  * gradients of its output and of its parameters, for one batch with the recipe's initial weights.
  *     error = max |device - reference| / max(max |reference|, 1e-6 · the largest of its kind)
+ * where a layer's parameters count as one (a bias before a normalization has no gradient of its own).
  * A layer agrees where its error is at most the operator's tolerance (gb_operator_tolerance) times
  * the number of layers that the value has passed: depth forward, and all layers plus the way back for
  * gradients. Loss curves and times come from real training steps with the fused program. */

@@ -68,7 +68,7 @@ def weights(folder):
 
 RECIPE = """data: {dataset: idx, path: %s}
 model:
-  layers: [{conv: {out: 4, kernel: 3, padding: same, bias: false}}, batchnorm, relu, flatten, {dropout: 0.1},
+  layers: [{conv: {out: 4, kernel: 3, padding: same}}, batchnorm, relu, flatten, {dropout: 0.1},
            linear: 4]
 optimizer: {sgd: {lr: 0.05, momentum: 0.9}}
 schedule: cosine
@@ -88,7 +88,7 @@ def main():
     keys = {"out", "device", "parameters", "epochs", "steps", "train", "test", "seconds",
             "step_ms", "memory", "kernels_built"}
     check("train: keys and figures", done.returncode == 0 and keys <= set(r) and r["steps"] == 57
-          and r["epochs"] == 3 and r["parameters"] == 1072 and r["test"]["examples"] == 100, done)
+          and r["epochs"] == 3 and r["parameters"] == 1076 and r["test"]["examples"] == 100, done)
     check("train: it learns", r["test"]["accuracy"] > 0.95, r)
     files = {p.name.split(".out")[0] for p in whole.iterdir()}
     check("train: the run folder", {"recipe.yaml", "dataset.json", "metrics.jsonl", "events",
