@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Writes a C file with each shader file as a string: shaders/matmul_naive.gk is
-gb_shader_matmul_naive, shaders/prelude.glsl is gb_shader_prelude_glsl."""
+"""Writes a C file with each text file as a string: with the prefix gb_shader_, shaders/matmul_naive.gk
+is gb_shader_matmul_naive, shaders/prelude.glsl is gb_shader_prelude_glsl.
+
+usage: embed.py HEADER PREFIX OUT FILE..."""
 import os
 import sys
 
-out, files = sys.argv[1], sys.argv[2:]
-with open(out, 'w') as f:
-    f.write('#include "backends/gpu/shaders.h"\n')
+header, prefix, out, files = sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4:]
+with open(out, 'w', encoding='utf-8') as f:
+    f.write(f'#include "{header}"\n')
     for path in files:
         stem, ext = os.path.splitext(os.path.basename(path))
         name = stem if ext == '.gk' else stem + ext.replace('.', '_')
-        f.write(f'\nconst char gb_shader_{name}[] =\n')
-        for line in open(path):
+        f.write(f'\nconst char {prefix}{name}[] =\n')
+        for line in open(path, encoding='utf-8'):
             text = line.rstrip('\n').replace('\\', '\\\\').replace('"', '\\"')
             f.write(f'    "{text}\\n"\n')
         f.write('    "";\n')

@@ -6,6 +6,8 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include <gimbal/report.h>
+
 #include "core/base/clock.h"
 #include "core/train/run.h"
 #include "core/train/trainer.h"
@@ -25,7 +27,7 @@ typedef struct run {
     double started, saved, *step_ms;
     int64_t n_times, cap_times;
     double test_loss, test_accuracy;
-    bool resumed;
+    bool resumed, logged; /* logged: the folder has its recipe and metrics */
 } run;
 
 static gb_status in_folder(const run *r, const char *name, char **path, gb_error *err)
@@ -62,6 +64,7 @@ static gb_status open_logs(run *r, gb_error *err)
     free(recipe);
     free(metrics);
     free(dataset);
+    r->logged = !status;
     return status;
 }
 
@@ -296,6 +299,11 @@ gb_status gb_train(gb_device *dev, const gb_recipe *recipe, const gb_train_optio
     gb_trainer_destroy(&r.trainer);
     gb_dataset_destroy(&r.dataset);
     free(r.step_ms);
+    /* A run that failed or was stopped has a report too, but its own error is the one that counts. */
+    if (r.logged) {
+        gb_status written = gb_report_write(result->out, result, status ? NULL : err);
+        if (!status) status = written;
+    }
     return status;
 }
 
