@@ -1,4 +1,5 @@
 #include "core/report/axis.h"
+#include "core/report/page.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -99,5 +100,5 @@ char *gb_axis_label(const gb_axis *a, double v, bool percent, char text[40])
     else
         snprintf(text, 40, "%.*f", decimals, fabs(v) < 1e-12 * size ? 0.0 : v);
     if (percent) strcat(text, " %");
-    return text;
+    return gb_short_exponent(text);
 }

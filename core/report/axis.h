@@ -20,7 +20,7 @@ typedef struct gb_axis {
 gb_axis gb_axis_fit(double lo, double hi, bool log, bool grow, double from, double to);
 double gb_axis_at(const gb_axis *a, double value);
 bool gb_axis_holds(const gb_axis *a, double value); /* finite, and positive on a log axis */
-/* "0.25", "1e-07"; percent: "25 %" for 0.25. Returns text. */
+/* "0.25", "1e-7"; percent: "25 %" for 0.25. Returns text. */
 char *gb_axis_label(const gb_axis *a, double tick, bool percent, char text[40]);
 
 #endif

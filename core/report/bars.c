@@ -10,6 +10,7 @@ typedef struct chart {
     gb_page *p;
     const gb_bar_chart *c;
     gb_axis x;
+    double width; /* of the bars; values stand behind them */
 } chart;
 
 static double value_of(const gb_bar_chart *c, size_t row, size_t group)
@@ -41,8 +42,9 @@ static void fit(chart *k)
         gb_range_add(&r, c->value[i], c->scale == GB_SCALE_LOG);
     if (c->mark > 0) gb_range_add(&r, c->mark, false);
     bool log = gb_range_log(&r, c->scale);
-    k->x = log ? gb_axis_fit(r.lo / 3, r.hi, true, false, 0, WIDTH - VALUE)
-               : gb_axis_fit(0, r.any && r.hi > 0 ? r.hi : 1, false, false, 0, WIDTH - VALUE);
+    k->width = WIDTH * (c->wide ? 2 : 1) - VALUE;
+    k->x = log ? gb_axis_fit(r.lo / 3, r.hi, true, false, 0, k->width)
+               : gb_axis_fit(0, r.any && r.hi > 0 ? r.hi : 1, false, false, 0, k->width);
 }
 
 static void draw_bar(const chart *k, size_t row, size_t group, double y)
@@ -71,7 +73,7 @@ static void draw_stack(const chart *k, size_t row, double y)
     const gb_bar_chart *c = k->c;
     double sum = row_sum(c, row), x = 0;
     for (size_t g = 0; g < c->n_groups && sum > 0 && isfinite(sum); g++) {
-        double v = value_of(c, row, g), wide = v > 0 ? v / sum * (WIDTH - VALUE) : 0;
+        double v = value_of(c, row, g), wide = v > 0 ? v / sum * k->width : 0;
         if (wide < 0.05) continue;
         bool other = g + 1 == c->n_groups && g > 0;
         gb_page_put(k->p,
@@ -95,7 +97,7 @@ static void draw_mark(const chart *k, double height)
     double x = gb_axis_at(&k->x, k->c->mark);
     gb_page_put(k->p, "<path class=\"mark\" d=\"M%.1f %dV%.1f\"/>\n", x, MARK - 4, height);
     gb_svg_text(k->p, x, MARK - 8,
-                x > WIDTH / 2 ? "class=\"marktext\" text-anchor=\"end\"" : "class=\"marktext\"",
+                x > k->width / 2 ? "class=\"marktext\" text-anchor=\"end\"" : "class=\"marktext\"",
                 k->c->mark_text);
 }
 
@@ -104,13 +106,13 @@ void gb_svg_bars(gb_page *p, const gb_bar_chart *c)
     chart k = {.p = p, .c = c};
     fit(&k);
     double top = c->mark > 0 ? MARK : 0, height = top + (double)c->n_rows * row_height(c);
-    gb_figure_begin(p, c->title, c->note, false);
+    gb_figure_begin(p, c->title, c->note, c->wide);
     gb_legend_begin(p);
     for (size_t g = 0; g < c->n_groups && c->n_groups > 1; g++)
         gb_legend_item(p, c->group[g], c->stacked && g + 1 == c->n_groups ? -1 : (int)g, false);
     if (k.x.log && !c->stacked) gb_page_put(p, "<em>log scale</em>");
     gb_legend_end(p);
-    gb_page_put(p, "<svg viewBox=\"0 0 %d %.0f\" role=\"img\" aria-label=\"", WIDTH,
+    gb_page_put(p, "<svg viewBox=\"0 0 %.0f %.0f\" role=\"img\" aria-label=\"", k.width + VALUE,
                 fmax(height, 10));
     gb_page_text(p, c->title);
     gb_page_put(p, "\">\n");

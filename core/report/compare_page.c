@@ -45,8 +45,8 @@ static void put_verdict(const view *v)
               "its depth allows."
             : "At least one layer is further from the float64 reference than rounding explains.",
         c->worst_backward ? "gradients" : "output", c->layer[c->worst_layer].name,
-        v->id[c->worst_device], gb_number(error, c->worst_error),
-        gb_number(tolerance, c->worst_tolerance),
+        v->id[c->worst_device], gb_number_error(error, c->worst_error),
+        gb_number_error(tolerance, c->worst_tolerance),
         gb_number(share, share_of_tolerance(c->worst_error, c->worst_tolerance)));
     gb_page_verdict(v->p, c->agree ? GB_MOOD_GOOD : GB_MOOD_BAD,
                     c->agree ? "The devices agree" : "The devices drift", text);
@@ -67,7 +67,7 @@ static void put_tiles(const view *v)
     int best = fastest(c);
     gb_page_tiles(v->p, true);
     if (c->worst_layer >= 0)
-        gb_page_tile(v->p, "Largest error", gb_number(value, c->worst_error),
+        gb_page_tile(v->p, "Worst error", gb_number_error(value, c->worst_error),
                      c->layer[c->worst_layer].name);
     if (c->n_devices > 1 && c->part >= 0) {
         snprintf(value, sizeof value, "step %lld", (long long)c->part + 1);
@@ -90,11 +90,12 @@ static void put_tiles(const view *v)
 
 static void put_devices(const view *v)
 {
-    static const char *const kind[] = {"CPU", "integrated GPU", "discrete GPU",
-                                       "software (a GPU driver on the CPU)"};
+    static const char *const kind[] = {"CPU", "integrated GPU", "discrete GPU", "software"};
     char text[GB_NUMBER_SIZE];
     gb_page *p = v->p;
-    gb_page_section(p, "Devices", "What ran, and with which driver.");
+    gb_page_section(
+        p, "Devices",
+        "What ran, and with which driver; software is a GPU driver that runs on the CPU.");
     gb_page_put(
         p,
         "<div class=\"scroll\"><table><thead><tr><th>device</th><th class=\"text\">name</th>"
@@ -156,7 +157,6 @@ static void drift_chart(const view *v, bool backward)
                                  : "Output of each layer; errors grow with depth. Below the dashed "
                                    "line is rounding.",
                      .x_label = "layer, from input to output",
-                     .y_label = "relative error",
                      .series = s,
                      .n = devices + 1,
                      .scale = GB_SCALE_LOG});
@@ -192,7 +192,7 @@ static void heat_row(const view *v, int index)
         double tolerance = b ? l->backward_tolerance : l->forward_tolerance;
         for (int d = 0; d < v->c->n_devices; d++)
             gb_page_heat_cell(p, error_of(l, d, b), tolerance);
-        gb_page_tag(p, "td class=\"limit\"", gb_number(text, tolerance));
+        gb_page_tag(p, "td class=\"limit\"", gb_number_error(text, tolerance));
     }
     gb_page_put(p, "</tr>\n");
 }
@@ -210,7 +210,7 @@ static void put_drift(const view *v)
     gb_page_put(p, "<div class=\"charts\">\n");
     drift_chart(v, false);
     drift_chart(v, true);
-    gb_page_put(p, "</div>\n<p></p>\n<div class=\"scroll\"><table>");
+    gb_page_put(p, "</div>\n<div class=\"scroll\"><table class=\"dense\">");
     heat_head(v);
     gb_page_put(p, "<tbody>\n");
     for (int l = 0; l < v->c->n_layers; l++) heat_row(v, l);
@@ -230,23 +230,25 @@ static void loss_chart(const view *v)
 {
     const gb_comparison *c = v->c;
     gb_series s[GB_COMPARE_MAX];
-    for (int d = 0; d < c->n_devices; d++) /* curves that lie on each other show as bands */
+    for (int d = 0; d < c->n_devices; d++)
         s[d] = (gb_series){.name = v->id[d],
                            .y = c->loss[d],
                            .n = c->loss[d] ? (size_t)c->steps : 0,
                            .color = d,
-                           .width = fmin(2 + 2.5 * (c->n_devices - 1 - d), 12)};
-    gb_svg_lines(v->p,
-                 &(gb_line_chart){
-                     .title = "Loss",
-                     .note = "The same batches on every device; equal curves lie on each other.",
-                     .x_label = "step",
-                     .y_label = "training loss",
-                     .series = s,
-                     .n = (size_t)c->n_devices,
-                     .scale = GB_SCALE_AUTO,
-                     .mark_x = (double)c->part + 1,
-                     .mark_x_text = "they part"});
+                           .style = d ? GB_LINE_SOLID : GB_LINE_FAINT,
+                           .width = d ? 2 : 7,
+                           .part = d - 1,
+                           .parts = d ? c->n_devices - 1 : 0};
+    if (c->n_devices == 1) s[0].width = 2;
+    gb_svg_lines(v->p, &(gb_line_chart){.title = "Loss",
+                                        .note = "The same batches on every device; where curves "
+                                                "are equal, they take turns on one line.",
+                                        .x_label = "step",
+                                        .series = s,
+                                        .n = (size_t)c->n_devices,
+                                        .scale = GB_SCALE_AUTO,
+                                        .mark_x = (double)c->part + 1,
+                                        .mark_x_text = "they part"});
 }
 
 static double loss_difference(const gb_comparison *c, int d, int64_t step)
@@ -274,9 +276,8 @@ static void difference_chart(const view *v)
         &(gb_line_chart){
             .title = title,
             .note =
-                "Of the loss, relative. Rounding grows from step to step; 1e-09 stands for equal.",
+                "Of the loss, relative. Rounding grows from step to step; 1e-9 stands for equal.",
             .x_label = "step",
-            .y_label = "relative difference",
             .series = s,
             .n = n,
             .scale = GB_SCALE_LOG,
@@ -376,6 +377,7 @@ static void layer_stacks(const view *v)
             .n_groups = n + 1,
             .value = value,
             .stacked = true,
+            .wide = true,
             .format = gb_number_ms});
 }
 
@@ -387,7 +389,7 @@ static void layer_times(const view *v)
     double most[GB_COMPARE_MAX] = {0};
     for (int l = 0; l < c->n_layers; l++)
         for (int d = 0; d < c->n_devices; d++) most[d] = fmax(most[d], c->layer[l].ms[d]);
-    gb_page_put(p, "<p></p>\n<div class=\"scroll\"><table><thead><tr><th>layer</th><th "
+    gb_page_put(p, "<div class=\"scroll\"><table><thead><tr><th>layer</th><th "
                    "class=\"text\">operator</th>");
     for (int d = 0; d < c->n_devices; d++) gb_page_tag(p, "th", v->id[d]);
     gb_page_put(p, "</tr></thead>\n<tbody>\n");

@@ -20,7 +20,7 @@ void gb_range_add(gb_range *r, double v, bool positive_only)
 bool gb_range_log(const gb_range *r, gb_scale scale)
 {
     if (scale != GB_SCALE_AUTO) return scale == GB_SCALE_LOG;
-    return r->any && r->all_positive && r->hi / r->lo > 50;
+    return r->any && r->all_positive && r->hi / r->lo > 10;
 }
 
 void gb_figure_begin(gb_page *p, const char *title, const char *note, bool wide)

@@ -4,7 +4,7 @@
 #include "core/report/figure.h"
 
 enum { HEIGHT = 300, LEFT = 58, RIGHT = 16, TOP = 14, BOTTOM = 44 };
-enum { MAX_POINTS = 800, MAX_DOTS = 60 };
+enum { MAX_POINTS = 800, MAX_DOTS = 60, DASH = 14 };
 
 typedef struct chart {
     gb_page *p;
@@ -69,8 +69,7 @@ static void draw_marks(const chart *k)
         double y = gb_axis_at(&k->y, c->mark_y);
         gb_page_put(k->p, "<path class=\"mark\" d=\"M%d %.1fH%.1f\"/>\n", LEFT, y,
                     k->width - RIGHT);
-        gb_svg_text(k->p, k->width - RIGHT - 4, y - 5, "class=\"marktext\" text-anchor=\"end\"",
-                    c->mark_y_text);
+        gb_svg_text(k->p, LEFT + 6, y - 6, "class=\"marktext\"", c->mark_y_text);
     }
     if (c->mark_x > 0 && k->any) {
         double x = gb_axis_at(&k->x, c->mark_x);
@@ -125,7 +124,11 @@ static void draw_series(const chart *k, const gb_series *s)
     gb_page_put(k->p, "<g class=\"%s%s\"><path class=\"line\" data-name=\"",
                 gb_color_class(s->color), dashed ? style[GB_LINE_DASHED] : style[s->style]);
     gb_page_text(k->p, s->name);
-    gb_page_put(k->p, "\" stroke-width=\"%.1f\" d=\"", s->width > 0 ? s->width : 2);
+    gb_page_put(k->p, "\" stroke-width=\"%.1f\"", s->width > 0 ? s->width : 2);
+    if (s->parts > 1)
+        gb_page_put(k->p, " stroke-dasharray=\"%d %d\" stroke-dashoffset=\"%d\"", DASH,
+                    DASH * (s->parts - 1), -DASH * s->part);
+    gb_page_put(k->p, " d=\"");
     for (size_t r = 0; r < runs; r++) draw_run(&pen, r * s->n / runs, (r + 1) * s->n / runs);
     gb_page_put(k->p, "\"/>");
     for (size_t i = 0; s->style == GB_LINE_DOTS && s->n <= MAX_DOTS && i < s->n; i++)
@@ -150,9 +153,7 @@ void gb_svg_lines(gb_page *p, const gb_line_chart *c)
     for (size_t i = 0; i < c->n && c->n > 1; i++)
         gb_legend_item(p, c->series[i].name, c->series[i].color,
                        c->series[i].style == GB_LINE_DASHED || c->series[i].color >= GB_COLORS);
-    gb_page_put(p, "<em>");
-    gb_page_text(p, c->y_label);
-    gb_page_put(p, "%s</em>", k.y.log ? ", log scale" : "");
+    if (k.y.log) gb_page_put(p, "<em>log scale</em>");
     gb_legend_end(p);
     gb_page_put(p, "<svg class=\"lines\" viewBox=\"0 0 %.0f %d\" role=\"img\" data-percent=\"%d\"",
                 k.width, HEIGHT, c->percent);

@@ -173,11 +173,8 @@ void gb_page_heat_cell(gb_page *p, double error, double tolerance)
     double share = tolerance > 0 ? error / tolerance : error > 0 ? INFINITY : 0;
     double decades = fmin(fmax(log10(share) + 4, 0), 4); /* 0 at a ten-thousandth */
     int level = share > 10 ? WITHIN + 1 : share > 1 ? WITHIN : (int)fmin(decades / 4 * WITHIN, 5);
-    if (isfinite(error))
-        snprintf(text, sizeof text, "%.1e", error);
-    else
-        gb_number(text, error);
-    gb_page_put(p, "<td class=\"h h%d\" style=\"--w:%.0f%%\">%s</td>", level, decades * 25, text);
+    gb_page_put(p, "<td class=\"h h%d\" style=\"--w:%.0f%%\">%s</td>", level, decades * 25,
+                gb_number_error(text, error));
 }
 
 void gb_page_bar_cell(gb_page *p, const char *text, double share)
@@ -190,16 +187,45 @@ void gb_page_bar_cell(gb_page *p, const char *text, double share)
 
 /* ---- numbers ---- */
 
-char *gb_number(char text[GB_NUMBER_SIZE], double v)
+char *gb_short_exponent(char *text)
 {
-    double a = fabs(v);
+    char *e = strchr(text, 'e');
+    if (!e) return text;
+    char *digits = e + 1 + (e[1] == '-' || e[1] == '+'), *rest = digits;
+    while (*rest == '0' && rest[1] >= '0' && rest[1] <= '9') rest++;
+    memmove(e[1] == '-' ? digits : e + 1, rest, strlen(rest) + 1);
+    return text;
+}
+
+static char *formatted(char text[GB_NUMBER_SIZE], const char *format, double v)
+{
     if (isnan(v))
         strcpy(text, "–");
     else if (isinf(v))
         strcpy(text, v > 0 ? "∞" : "−∞");
     else
-        snprintf(text, GB_NUMBER_SIZE, a > 0 && (a < 1e-3 || a >= 1e5) ? "%.2e" : "%.4g", v);
-    return text;
+        snprintf(text, GB_NUMBER_SIZE, format, v);
+    return gb_short_exponent(text);
+}
+
+static bool is_plain(double v)
+{
+    return v == 0 || (fabs(v) >= 1e-3 && fabs(v) < 1e5);
+}
+
+char *gb_number(char text[GB_NUMBER_SIZE], double v)
+{
+    return formatted(text, is_plain(v) ? "%.4g" : "%.2e", v);
+}
+
+char *gb_number_error(char text[GB_NUMBER_SIZE], double v)
+{
+    return formatted(text, "%.1e", v);
+}
+
+char *gb_number_loss(char text[GB_NUMBER_SIZE], double v)
+{
+    return formatted(text, is_plain(v) ? "%.4f" : "%.2e", v);
 }
 
 char *gb_number_bytes(char text[GB_NUMBER_SIZE], double bytes)

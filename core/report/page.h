@@ -48,13 +48,18 @@ void gb_page_heat_cell(gb_page *p, double error, double tolerance);
 void gb_page_bar_cell(gb_page *p, const char *text, double share);
 
 enum { GB_NUMBER_SIZE = 40 };
-/* Four digits at most: "0.3512", "12.5", "3.1e-07"; "–" for NaN, "∞". Returns text. */
+typedef char *gb_number_format(char text[GB_NUMBER_SIZE], double value);
+/* Four digits at most: "0.3512", "12.5", "3.1e-7"; "–" for NaN, "∞". Returns text. */
 char *gb_number(char text[GB_NUMBER_SIZE], double value);
+char *gb_number_error(char text[GB_NUMBER_SIZE], double value);      /* "3.1e-7" */
+char *gb_number_loss(char text[GB_NUMBER_SIZE], double value);       /* "0.3500" */
 char *gb_number_bytes(char text[GB_NUMBER_SIZE], double bytes);      /* "1.5 MiB" */
 char *gb_number_percent(char text[GB_NUMBER_SIZE], double fraction); /* "97.25 %" */
 char *gb_number_count(char text[GB_NUMBER_SIZE], long long count);   /* "1 234 567" */
 char *gb_number_ms(char text[GB_NUMBER_SIZE], double ms);            /* "1.25 ms", "3.2 s" */
 char *gb_number_seconds(char text[GB_NUMBER_SIZE], double seconds);  /* "2 h 05 min", "12.3 s" */
+
+char *gb_short_exponent(char *text); /* 1e-07 becomes 1e-7; returns text */
 
 extern const char gb_report_page_css[], gb_report_page_js[];
 

@@ -109,7 +109,7 @@ static void accuracy_tile(gb_page *p, const char *name, double accuracy, double 
 {
     char value[GB_NUMBER_SIZE], number[GB_NUMBER_SIZE], small[64];
     if (isnan(accuracy)) return;
-    snprintf(small, sizeof small, "loss %s", gb_number(number, loss));
+    snprintf(small, sizeof small, "loss %s", gb_number_loss(number, loss));
     gb_page_tile(p, name, gb_number_percent(value, accuracy), small);
 }
 
@@ -200,7 +200,6 @@ static void curves(gb_page *p, const report *r, bool accuracy)
                     ? "Share of examples classified right; train is the mean while the epoch ran."
                     : "What training minimizes; train is the mean while the epoch ran.",
             .x_label = "step",
-            .y_label = accuracy ? "accuracy" : "loss",
             .series = s,
             .n = n,
             .scale = accuracy ? GB_SCALE_LINEAR : GB_SCALE_AUTO,
@@ -217,7 +216,6 @@ static void charts(gb_page *p, const report *r)
     gb_svg_lines(p, &(gb_line_chart){.title = "Learning rate",
                                      .note = "As the schedule gave it to each step.",
                                      .x_label = "step",
-                                     .y_label = "learning rate",
                                      .series = &lr,
                                      .n = 1});
     if (r->result && r->result->planned_bytes) {
@@ -241,10 +239,10 @@ static void charts(gb_page *p, const report *r)
     gb_page_section_end(p);
 }
 
-static void epoch_cell(gb_page *p, double value, bool percent)
+static void epoch_cell(gb_page *p, double value, gb_number_format *format)
 {
     char text[GB_NUMBER_SIZE];
-    gb_page_tag(p, "td", percent ? gb_number_percent(text, value) : gb_number(text, value));
+    gb_page_tag(p, "td", format(text, value));
 }
 
 static void epoch_table(gb_page *p, const gb_log_table *t)
@@ -266,11 +264,11 @@ static void epoch_table(gb_page *p, const gb_log_table *t)
     for (size_t r = t->rows > MAX_EPOCH_ROWS ? t->rows - MAX_EPOCH_ROWS : 0; r < t->rows; r++) {
         gb_page_put(p, "<tr><th scope=\"row\">%zu</th>", r + 1);
         gb_page_put(p, "<td>%.0f</td>", gb_log_at(t, r, GB_EPOCH_STEP));
-        epoch_cell(p, gb_log_at(t, r, GB_EPOCH_LR), false);
+        epoch_cell(p, gb_log_at(t, r, GB_EPOCH_LR), gb_number);
         for (int i = 0; i < 3; i++) {
             if (!has[i]) continue;
-            epoch_cell(p, gb_log_at(t, r, GB_EPOCH_TRAIN_LOSS + 2 * i), false);
-            epoch_cell(p, gb_log_at(t, r, GB_EPOCH_TRAIN_ACCURACY + 2 * i), true);
+            epoch_cell(p, gb_log_at(t, r, GB_EPOCH_TRAIN_LOSS + 2 * i), gb_number_loss);
+            epoch_cell(p, gb_log_at(t, r, GB_EPOCH_TRAIN_ACCURACY + 2 * i), gb_number_percent);
         }
         gb_page_put(p, "</tr>\n");
     }

@@ -9,7 +9,8 @@
 typedef enum gb_scale {
     GB_SCALE_LINEAR,
     GB_SCALE_LOG,
-    GB_SCALE_AUTO /* log where all values are positive and the largest is 50 times the smallest */
+    GB_SCALE_AUTO /* log where all values are positive and the largest is over 10 times the smallest
+                   */
 } gb_scale;
 
 typedef enum gb_line_style {
@@ -25,11 +26,12 @@ typedef struct gb_series {
     size_t n, stride;    /* doubles from one value to the next; 0: 1 */
     int color;           /* 0 to 7, then dashed; -1: grey */
     gb_line_style style;
-    double width; /* 0: 2 */
+    double width;    /* 0: 2 */
+    int part, parts; /* of parts > 1 only the dashes of this part: equal curves take turns */
 } gb_series;
 
 typedef struct gb_line_chart {
-    const char *title, *note, *x_label, *y_label; /* note may be NULL */
+    const char *title, *note, *x_label; /* note may be NULL */
     const gb_series *series;
     size_t n;
     gb_scale scale;        /* of y */
@@ -41,8 +43,6 @@ typedef struct gb_line_chart {
 
 void gb_svg_lines(gb_page *p, const gb_line_chart *c);
 
-typedef char *gb_number_format(char text[GB_NUMBER_SIZE], double value);
-
 typedef struct gb_bar_chart {
     const char *title, *note;
     const char *const *row, *const *group;
@@ -52,6 +52,7 @@ typedef struct gb_bar_chart {
     bool stacked; /* groups are parts of one bar, each row shown as shares of its whole */
     double mark;  /* a line across the chart; 0: none */
     const char *mark_text;
+    bool wide;                /* as wide as the page */
     gb_number_format *format; /* NULL: gb_number */
 } gb_bar_chart;
 
