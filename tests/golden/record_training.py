@@ -100,8 +100,16 @@ def digest(t):
     """Norm, sum, and up to four values spread over the tensor."""
     flat = t.detach().double().reshape(-1)
     picks = sorted({int(k * (len(flat) - 1) // 3) for k in range(4)})
-    return {"norm": float(flat.norm()), "sum": float(flat.sum()),
+    return {"norm": float(flat.norm()), "sum": float(flat.sum()), "count": len(flat),
             "at": picks, "values": [float(flat[k]) for k in picks]}
+
+
+def distance(a, b):
+    """How far two digests are apart: norm, sum and values, relative to the norm."""
+    scale = max(a["norm"], 0.01)
+    worst = max([abs(a["norm"] - b["norm"]), abs(a["sum"] - b["sum"]) / a["count"] ** 0.5]
+                + [abs(x - y) for x, y in zip(a["values"], b["values"])])
+    return worst / scale
 
 
 def train(net, shape, optimizer, batch, dtype):
@@ -143,14 +151,13 @@ def main():
         losses, gradients, first, final = train(make(), shape, optimizer, batch, torch.float64)
         single = train(make(), shape, optimizer, batch, torch.float32)
         apart = max(abs(a - b) / max(1, abs(a)) for a, b in zip(losses, single[0]))
-        norms = max(abs(final[k]["norm"] - single[3][k]["norm"]) / max(final[k]["norm"], 0.01)
-                    for k in final)
+        state = max(distance(final[k], single[3][k]) for k in final)
         runs.append({"net": name, "optimizer": optimizer, "batch": batch, "losses": losses,
                      "losses_f32": single[0],
-                     "spread": {"loss": apart, "norm": norms}, "logits": first,
+                     "spread": {"loss": apart, "state": state}, "logits": first,
                      "gradients": gradients, "final": final})
         print(f"{name} {optimizer} {batch}: loss {losses[0]:.4f} -> {losses[-1]:.4f}, "
-              f"float32 differs by {apart:.1e} in loss, {norms:.1e} in norms", flush=True)
+              f"float32 differs by {apart:.1e} in loss, {state:.1e} in states", flush=True)
     nets = {name: {"input": shape, "parameters": initialize(make())}
             for name, (make, shape) in NETS.items()}
     optimizers = {name: options for name, (_, options) in OPTIMIZERS.items()}
