@@ -90,13 +90,13 @@ static void infer_power(gb_graph *g, const gb_node *n)
 
 OP(modulo)
 {
-    if (gb_x_type(b, x[0]) == 'f') return X2(FMOD, x[0], x[1]);
-    gb_x r = X2(IMOD, x[0], x[1]), zero = gb_x_iconst(b, 0);
+    gb_x r = arith(b, GB_P_FMOD, GB_P_IMOD, x[0], x[1]), zero = zero_like(b, r);
     if (gb_node_int(n, "fmod")) return r;
     /* Python's: the sign of the divisor */
     gb_x differs = X2(XOR, less(b, r, zero), less(b, x[1], zero));
-    gb_x nonzero = X2(IEQ, X2(IEQ, r, zero), zero);
-    return choose(b, X2(AND, differs, nonzero), X2(IADD, r, x[1]), r);
+    gb_x is_zero = arith(b, GB_P_EQ, GB_P_IEQ, r, zero);
+    gb_x other = X2(AND, differs, X2(IEQ, is_zero, gb_x_iconst(b, 0)));
+    return choose(b, other, arith(b, GB_P_ADD, GB_P_IADD, r, x[1]), r);
 }
 
 OP(reciprocal) { return X2(DIV, K(1), x[0]); }
