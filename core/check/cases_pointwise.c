@@ -96,7 +96,8 @@ static void specials(gb_check_list *l, const wish *w)
     bool quick = strcmp(w->op, "Relu") == 0 || strcmp(w->op, "Max") == 0;
     char text[300];
     if (w->operand[0][0] != '%' || strstr(w->op, "Is") == w->op) return;
-    if (!w->operand[1]) snprintf(text, sizeof text, "%s 16:special", w->op);
+    bool trigonometric = strcmp(w->op, "Sin") == 0 || strcmp(w->op, "Cos") == 0 || strcmp(w->op, "Tan") == 0;
+    if (!w->operand[1]) snprintf(text, sizeof text, "%s 16:%s", w->op, trigonometric ? "tame" : "special");
     else if (w->operand[1][0] != '%') snprintf(text, sizeof text, "%s 16:special %s %s", w->op, w->operand[1], w->operand[2]);
     else snprintf(text, sizeof text, "%s 16x16:special 16x16:special2", w->op);
     gb_check_add(l, quick, "%s%s%s", text, w->attrs ? " " : "", w->attrs ? w->attrs : "");

@@ -5,7 +5,8 @@
  * Statements name an operator, its operands and attributes. Operands:
  *     2x3x7x5, scalar     an f32 input of that shape; i64:2x3 has another type, 3x4:0.5..2 a range,
  *                         3x4:special holds NaN, infinities, zeros, denormals and huge numbers
- *                         (special2 runs through them more slowly, so that all pairs meet)
+ *                         (special2 runs through them more slowly, so that all pairs meet; tame
+ *                         leaves out the huge)
  *     state:3x4           a state; "update @0 $" gives it a new value
  *     i64{0,2}, f32(0.5)  a constant of rank 1, of rank 0
  *     &lr                 a step scalar
@@ -58,9 +59,9 @@ typedef struct gb_check_case {
 gb_status gb_check_build(gb_check_case *c, const char *text, uint64_t seed, bool with_loss,
                          gb_error *err);
 void gb_check_free(gb_check_case *c);
-/* Random numbers (f32 values for floats), or special ones. slow: special2. */
+/* Random numbers (f32 values for floats), or special ones. slow: special2; not huge: tame. */
 void gb_check_uniform(gb_tensor *t, uint64_t seed, uint32_t stream, double low, double high);
-void gb_check_special(gb_tensor *t, bool slow);
+void gb_check_special(gb_tensor *t, bool slow, bool huge);
 
 /* What a device computed. */
 typedef struct gb_check_values {

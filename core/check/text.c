@@ -53,8 +53,9 @@ static gb_status fill_leaf(parser *p, gb_check_leaf *leaf, int k, const char *fi
     char *end;
     if (t == GB_BOOL) high = 2;
     if (t == GB_U8 || t == GB_U16 || t == GB_U32 || t == GB_U64) low = 0;
-    if (strncmp(fill, ":special", 8) == 0) {
-        gb_check_special(&leaf->data, fill[8] == '2');
+    bool tame = strcmp(fill, ":tame") == 0;
+    if (tame || strncmp(fill, ":special", 8) == 0) {
+        gb_check_special(&leaf->data, !tame && fill[8] == '2', !tame);
         p->c->special = true;
         return GB_OK;
     }

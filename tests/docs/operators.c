@@ -111,7 +111,7 @@ static const char head[] =
     "of a graph it is the sum over its operators, of gradients four times that.\n"
     "- **Special values**: NaN gives NaN, infinities come out where float64 has one or f32 overflows; denormal "
     "inputs and results may be taken for zero. Min, Max and their reductions pass NaN on; ArgMax and ArgMin take "
-    "the first NaN for the extreme. An index out of range gives NaN (0 for integers). Integer division by 0 gives 0.\n"
+    "the first NaN for the extreme. Sin, Cos and Tan of arguments beyond 1e5 may be any value of theirs. An index out of range gives NaN (0 for integers). Integer division by 0 gives 0.\n"
     "- **Backends**: yes, every case of the suite passes; otherwise how many.\n\n";
 
 static const char tail[] =
@@ -128,7 +128,7 @@ static const char tail[] =
     "| operand | stands for |\n|---|---|\n"
     "| `2x3`, `scalar`, `i64:2x3` | an input of that shape; f32, or the type in front |\n"
     "| `3x4:0.5..2` | an input with values from that range |\n"
-    "| `16:special`, `16x16:special2` | NaN, infinities, zeros, denormals, huge numbers; of both together all pairs |\n"
+    "| `16:special`, `16x16:special2` | NaN, infinities, zeros, denormals, huge numbers; of both together all pairs; `16:tame`: no huge ones |\n"
     "| `state:3x4` … `update @0 $` | a state, and the value that it gets |\n"
     "| `i64{0,2}`, `f32(0.5)` | a constant of rank 1, of rank 0 |\n"
     "| `&lr` | a step scalar |\n"

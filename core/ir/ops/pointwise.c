@@ -12,6 +12,7 @@
 #define GRAD(name) \
     static gb_x name(gb_xb *b, const gb_node *n, const gb_x *x, gb_x y, gb_x dy, int k)
 #define ATTR(name) K(gb_node_float(n, name))
+#define PI 3.14159265358979323846
 
 /* The float or the integer primitive, by the type of the first argument. */
 static gb_x arith(gb_xb *b, gb_prim real, gb_prim whole, gb_x a, gb_x c)
@@ -223,28 +224,51 @@ static gb_x softplus_of(gb_xb *b, gb_x x) /* max(x, 0) + log1p(exp(-|x|)) */
 OP(softplus) { return softplus_of(b, x[0]); }
 GRAD(softplus_grad) { return X2(MUL, dy, logistic(b, x[0])); }
 OP(softsign) { return X2(DIV, x[0], X2(ADD, K(1), X1(ABS, x[0]))); }
-OP(mish) { return X2(MUL, x[0], X1(TANH, softplus_of(b, x[0]))); }
+/* 1 - tanh(softplus(x)) = 2 / (w² + 2w + 2) with w = exp(x), cut where tanh is 1 anyway */
+static gb_x mish_rest(gb_xb *b, gb_x x, gb_x *tanh_)
+{
+    gb_x w = X1(EXP, X2(MIN, x, K(20))), p = X2(MUL, w, X2(ADD, w, K(2))), q = X2(ADD, p, K(2));
+    *tanh_ = X2(DIV, p, q);
+    return X2(DIV, K(2), q);
+}
+
+OP(mish)
+{
+    gb_x t;
+    mish_rest(b, x[0], &t);
+    return X2(MUL, x[0], t);
+}
 
 GRAD(mish_grad) /* t + x (1 - t²) sigmoid(x), t = tanh(softplus(x)) */
 {
-    gb_x t = X1(TANH, softplus_of(b, x[0]));
-    gb_x slope = X2(MUL, X2(SUB, K(1), X2(MUL, t, t)), logistic(b, x[0]));
-    return X2(MUL, dy, X2(ADD, t, X2(MUL, x[0], slope)));
+    gb_x t, rest = mish_rest(b, x[0], &t), slope = X2(MUL, X2(MUL, rest, X2(ADD, K(1), t)), logistic(b, x[0]));
+    return X2(MUL, dy, X2(ADD, t, X2(MUL, X2(MIN, x[0], K(20)), slope)));
 }
 
 OP(swish) { return X2(MUL, x[0], logistic(b, X2(MUL, ATTR("alpha"), x[0]))); }
 
-OP(gelu)
+/* x times the share of a normal distribution below x, or its approximation by a logistic one (which is
+ * what 0.5 (1 + tanh(u)) is) of 2u, u = sqrt(2/pi) (x + 0.044715 x³). */
+static gb_x gelu_share(gb_xb *b, const gb_node *n, gb_x x)
 {
-    gb_x half = X2(MUL, K(0.5), x[0]), inner;
+    if (strcmp(gb_node_string(n, "approximate"), "tanh") != 0)
+        return X2(MUL, K(0.5), X2(ADD, K(1), X1(ERF, X2(MUL, x, K(sqrt(0.5))))));
+    gb_x cube = X2(MUL, x, X2(MUL, x, x));
+    return logistic(b, X2(MUL, K(2 * sqrt(2 / PI)), X2(ADD, x, X2(MUL, K(0.044715), cube))));
+}
+
+OP(gelu) { return X2(MUL, x[0], gelu_share(b, n, x[0])); }
+
+GRAD(gelu_grad) /* share + x share' */
+{
+    gb_x share = gelu_share(b, n, x[0]), q = X2(MUL, x[0], x[0]), density;
     if (strcmp(gb_node_string(n, "approximate"), "tanh") == 0) {
-        gb_x cube = X2(MUL, x[0], X2(MUL, x[0], x[0]));
-        inner = X1(TANH, X2(MUL, K(sqrt(2 / 3.14159265358979323846)),
-                            X2(ADD, x[0], X2(MUL, K(0.044715), cube))));
+        gb_x inner = X2(MUL, K(2 * sqrt(2 / PI)), X2(ADD, K(1), X2(MUL, K(3 * 0.044715), q)));
+        density = X2(MUL, X2(MUL, share, X2(SUB, K(1), share)), inner);
     } else {
-        inner = X1(ERF, X2(MUL, x[0], K(sqrt(0.5))));
+        density = X2(MUL, K(1 / sqrt(2 * PI)), X1(EXP, X2(MUL, K(-0.5), q)));
     }
-    return X2(MUL, half, X2(ADD, K(1), inner));
+    return X2(MUL, dy, X2(ADD, share, X2(MUL, x[0], density)));
 }
 
 OP(shrink)
@@ -377,7 +401,7 @@ const gb_op gb_ops_pointwise[] = {
     {UNARY("Softsign", softsign), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT},
     {UNARY("Mish", mish), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .pointwise_gradient = mish_grad},
     {UNARY("Swish", swish), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .attr = {FLOAT_ATTR("alpha", 1)}},
-    {UNARY("Gelu", gelu), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT,
+    {UNARY("Gelu", gelu), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT, .pointwise_gradient = gelu_grad,
      .attr = {{.name = "approximate", .type = GB_ATTR_STRING, .string = "none"}}},
     {UNARY("Shrink", shrink), .types = GB_T_FLOAT, .needs = GB_NEEDS_INPUT,
      .attr = {FLOAT_ATTR("lambd", 0.5), FLOAT_ATTR("bias", 0)}},
