@@ -21,30 +21,27 @@ static const gb_cpu_make makers[GB_STEP_KINDS] = {
     [GB_STEP_GATHER_GRAD] = gb_cpu_make_gather,
 };
 
-static bool needs_f32(gb_step_kind kind)
+/* Whether the loops of this kind read and write 16-bit floats themselves. */
+static bool knows_halves(gb_step_kind kind)
 {
-    return kind != GB_STEP_POINTWISE && kind != GB_STEP_REDUCE;
-}
-
-static const gb_operand *half_operand(const gb_step *s)
-{
-    for (int k = 0; k < s->n_in; k++)
-        if (s->in[k].buffer >= 0 && gb_storage_size(s->in[k].storage) == 2) return &s->in[k];
-    for (int k = 0; k < s->n_out; k++)
-        if (s->out[k].buffer >= 0 && gb_storage_size(s->out[k].storage) == 2) return &s->out[k];
-    return NULL;
+    return kind == GB_STEP_POINTWISE || kind == GB_STEP_REDUCE;
 }
 
 void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
 {
+    gb_step wide;
     *answer = (gb_answer){.ok = true, .variant = "loops"};
-    if (needs_f32(step->kind) && half_operand(step)) {
-        answer->ok = false;
-        snprintf(answer->reason, sizeof answer->reason, "%s on the CPU takes 32-bit elements only",
-                 gb_step_kind_name(step->kind));
-    } else if (makers[step->kind] == gb_cpu_make_contraction) {
-        gb_cpu_query_contraction(dev, step, answer);
-    }
+    if (makers[step->kind] != gb_cpu_make_contraction) return;
+    gb_cpu_query_contraction(dev, gb_cpu_widen(step, &wide) ? &wide : step, answer);
+}
+
+static gb_status make_step(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
+                           gb_error *err)
+{
+    gb_step wide;
+    if (!knows_halves(step->kind) && gb_cpu_widen(step, &wide))
+        return gb_cpu_make_widened(dev, step, makers[step->kind], out, err);
+    return makers[step->kind](dev, step, out, err);
 }
 
 void gb_cpu_program_destroy(gb_backend_program *p)
@@ -66,7 +63,7 @@ static gb_status make_steps(gb_backend_device *dev, gb_backend_program *p, gb_er
 {
     for (int i = 0; i < p->plan->n_steps; i++) {
         const gb_step *step = &p->plan->step[i];
-        gb_status s = makers[step->kind](dev, step, &p->step[i], err);
+        gb_status s = make_step(dev, step, &p->step[i], err);
         if (s) return s;
         p->n_steps++;
         size_t bytes = (p->step[i].worker_bytes + 63) / 64 * 64;

@@ -1,6 +1,8 @@
 /* Products and convolutions as steps of the CPU backend, with epilogues, against the reference. */
 #include "step_check.h"
 
+#include "core/base/half.h"
+
 /* max((x + bias) * mask, floor): beyond what the kernels have built in. */
 static void general_epilogue(check *c, const int64_t *bias_stride)
 {
@@ -118,10 +120,36 @@ static void convolutions(void **state)
     convolution(GB_STEP_CONV_FILTER, 16, 32, 2, 0);
 }
 
+/* Small whole numbers, so that sums are exact in f16 and bf16; operands are 16 bits wide. */
+static void halves(void **state)
+{
+    (void)state;
+    for (int s = GB_S_F16; s <= GB_S_BF16; s++) {
+        const int64_t a[3] = {2, 9, 6}, b[3] = {2, 6, 10}, y[3] = {2, 9, 10};
+        check c;
+        check_begin(&c, GB_STEP_MATMUL, 3, y);
+        gb_operand o[3] = {dense(&c, 'i', 3, a, NULL), dense(&c, 'i', 3, b, (int[]){0, 2, 1}),
+                           dense(&c, 'i', 3, y, NULL)};
+        for (int k = 0; k < 3; k++) {
+            o[k].storage = (gb_storage)s;
+            uint16_t *half = (uint16_t *)c.data[k];
+            for (int64_t i = 0; i < 2 * c.words[k]; i++) {
+                float v = (float)floor(5 * random_unit(&c)) - 2;
+                half[i] = s == GB_S_F16 ? gb_f32_to_f16(v) : gb_f32_to_bf16(v);
+            }
+        }
+        o[1].stride[0] = 0;
+        add_in(&c, o[0]);
+        add_in(&c, o[1]);
+        add_out(&c, o[2]);
+        check_end(&c);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(products),
                                        cmocka_unit_test(batches_of_many_axes),
-                                       cmocka_unit_test(convolutions)};
+                                       cmocka_unit_test(convolutions), cmocka_unit_test(halves)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
