@@ -208,6 +208,8 @@ static gb_status compare(const cli_args *args, int64_t steps, gb_comparison *c, 
     if (!s) s = cli_context(args, &ctx, err);
     if (!s) s = choose(args, ctx, &d, err);
     if (!s) s = gb_compare(ctx, recipe, d.ids, d.n, &options, c, err);
+    if (!s && args->value[OPT_HTML])
+        s = gb_comparison_html(c, recipe, args->value[OPT_HTML], err);
     progress_end(&line);
     free(d.text);
     gb_context_destroy(&ctx);
@@ -232,6 +234,6 @@ static int run(cli_args *args)
     return status;
 }
 
-static const cli_option options[] = {OPT_DEVICES, OPT_STEPS, OPT_COUNT};
+static const cli_option options[] = {OPT_DEVICES, OPT_STEPS, OPT_HTML, OPT_COUNT};
 const cli_command cmd_compare = {
     "compare", "RECIPE", "drift, speed and memory of several devices", run, 1, 1, options};

@@ -92,7 +92,7 @@ def main():
     check("train: it learns", r["test"]["accuracy"] > 0.95, r)
     files = {p.name.split(".out")[0] for p in whole.iterdir()}
     check("train: the run folder", {"recipe.yaml", "dataset.json", "metrics.jsonl", "events",
-                                    "checkpoints"} <= files, files)
+                                    "checkpoints", "model.onnx", "report.html"} <= files, files)
 
     gimbal("train", recipe, "--out", cut, "--steps", 20)
     done, s = gimbal("train", "--resume", cut)
@@ -125,7 +125,8 @@ def main():
     done, e = gimbal("eval", max((whole / "checkpoints").glob("*.safetensors")))
     check("eval of a checkpoint", e["accuracy"] == r["test"]["accuracy"], done)
 
-    done, c = gimbal("compare", recipe, "--devices", "cpu,reference", "--steps", 3)
+    done, c = gimbal("compare", recipe, "--devices", "cpu,reference", "--steps", 3,
+                     "--html", folder / "compare.html")
     keys = {"reference", "devices", "layers", "loss", "step_ms", "memory_bytes", "verdict", "worst"}
     layer = {"name", "op", "forward", "backward", "ms"}
     check("compare: keys and verdict", done.returncode == 0 and keys <= set(c)
@@ -133,6 +134,8 @@ def main():
           and all(layer <= set(l) and set(l["ms"]) == set(c["devices"]) for l in c["layers"])
           and len(c["loss"]["cpu"]) == 3 and {"layer", "device", "error", "tolerance"}
           <= set(c["worst"]), done)
+    page = (folder / "compare.html").read_text()
+    check("compare: a page with pictures", "<svg" in page and "layers.0.conv" in page, page[:500])
     done, b = gimbal("bench", "--op", "Conv 4x8x9x9 16x4x3x3 s2 p1")
     rows = [(x["name"], x["phase"]) for x in b["results"]]
     check("bench of an operator", rows == [("Conv 4x8x9x9 16x4x3x3 s2 p1", p) for p in
@@ -144,6 +147,9 @@ def main():
     done, b = gimbal("bench", "--op", "Conv 4x8x9x9 y")
     check("bench: a bad text", done.returncode == 1 and "'y'" in b["error"]["message"], done)
 
+    done, e = gimbal("eval", whole / "model.onnx")
+    check("eval of the exported model", e["accuracy"] == r["test"]["accuracy"]
+          and abs(e["loss"] - r["test"]["loss"]) < 1e-5, done)
     for p in folder.glob("t*ubyte"):
         p.unlink()  # predictions need no data set
     for label in range(4):
