@@ -10,6 +10,7 @@
 #define GB_GROUP(d) int(gl_WorkGroupID[d])
 #define GB_LOCAL(d) int(gl_LocalInvocationID[d])
 #define GB_GLOBAL(d) int(gl_GlobalInvocationID[d])
+#define GB_UNROLL
 #define GB_BARRIER memoryBarrierShared(); barrier()
 
 #define GB_LOAD_F16(b, i) float((b)[i])

@@ -86,6 +86,15 @@ void gb_gpu_program_destroy(gb_gpu_program **program);
 gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
                        gb_error *err);
 
+/* A program of two steps over two buffers of buffer_bytes: step 0 does flops operations from
+ * registers, step 1 moves bytes. For the backend slot peak: run it and divide. */
+typedef struct gb_gpu_peak_work {
+    uint64_t buffer_bytes;
+    double flops, bytes;
+} gb_gpu_peak_work;
+gb_status gb_gpu_peak_create(const gb_gpu_caps *caps, gb_gpu_peak_work *work,
+                             gb_gpu_program **program, gb_error *err);
+
 uint64_t gb_gpu_hash(const void *data, size_t bytes,
                      uint64_t seed); /* seed 0, or a hash to go on */
 

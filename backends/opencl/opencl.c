@@ -364,4 +364,5 @@ const gb_backend gb_opencl_backend = {
     .program_kernels = gb_cl_program_kernels,
     .wait = device_wait,
     .lost = device_lost,
+    .peak = gb_cl_peak,
 };

@@ -51,6 +51,7 @@ gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const 
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error *err);
 int gb_cl_program_kernels(const gb_backend_program *prog);
+gb_status gb_cl_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);
 
 extern const gb_backend gb_opencl_backend;
 

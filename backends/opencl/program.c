@@ -59,28 +59,36 @@ static gb_status make_launches(gb_backend_program *p, gb_error *err)
     return s;
 }
 
-gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
-                               gb_backend_program **prog, gb_error *err)
+/* Takes gpu over, also where it fails. */
+static gb_status from_kernels(gb_backend_device *dev, gb_gpu_program *gpu, int n_steps,
+                              gb_backend_program **prog, gb_error *err)
 {
-    *prog = NULL;
     gb_backend_program *p = calloc(1, sizeof *p);
-    if (!p) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
-    p->dev = dev;
-    p->n_steps = plan->n_steps;
-    gb_status s = gb_gpu_program_create(&dev->caps, plan, &p->gpu, err);
-    if (s == GB_OK) {
-        p->program = calloc((size_t)p->gpu->n_kernels + 1, sizeof *p->program);
-        p->launch = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->launch);
-        p->params = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->params);
-        s = p->program && p->launch && p->params
-                ? make_launches(p, err)
-                : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
+    if (!p) {
+        gb_gpu_program_destroy(&gpu);
+        return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     }
+    *p = (gb_backend_program){.dev = dev, .gpu = gpu, .n_steps = n_steps};
+    p->program = calloc((size_t)gpu->n_kernels + 1, sizeof *p->program);
+    p->launch = calloc((size_t)gpu->n_launches + 1, sizeof *p->launch);
+    p->params = calloc((size_t)gpu->n_launches + 1, sizeof *p->params);
+    gb_status s = p->program && p->launch && p->params
+                      ? make_launches(p, err)
+                      : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     if (s == GB_OK)
         *prog = p;
     else
         gb_cl_program_destroy(p);
     return s;
+}
+
+gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
+                               gb_backend_program **prog, gb_error *err)
+{
+    gb_gpu_program *gpu;
+    *prog = NULL;
+    gb_status s = gb_gpu_program_create(&dev->caps, plan, &gpu, err);
+    return s == GB_OK ? from_kernels(dev, gpu, plan->n_steps, prog, err) : s;
 }
 
 gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
@@ -152,4 +160,43 @@ gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error
 int gb_cl_program_kernels(const gb_backend_program *prog)
 {
     return prog->gpu->n_kernels;
+}
+
+/* --- peaks --- */
+
+enum { PEAK_RUNS = 5 };
+
+static gb_status run_peak(gb_backend_program *prog, gb_backend_buffer *const *buffer,
+                          double best[2], gb_error *err)
+{
+    gb_status s = gb_cl_program_bind(prog, buffer, err);
+    for (int i = 0; i < PEAK_RUNS && s == GB_OK; i++) {
+        double seconds[2];
+        s = gb_cl_program_time(prog, seconds, err);
+        for (int k = 0; k < 2 && s == GB_OK && i > 0; k++) /* the first one warms up */
+            if (i == 1 || seconds[k] < best[k]) best[k] = seconds[k];
+    }
+    return s;
+}
+
+gb_status gb_cl_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err)
+{
+    gb_gpu_peak_work work;
+    gb_gpu_program *gpu;
+    gb_backend_program *prog = NULL;
+    gb_backend_buffer *buffer[2] = {NULL, NULL};
+    double best[2] = {0, 0};
+    gb_status s = gb_gpu_peak_create(&dev->caps, &work, &gpu, err);
+    if (s == GB_OK) s = from_kernels(dev, gpu, 2, &prog, err);
+    for (int i = 0; i < 2 && s == GB_OK; i++)
+        s = gb_opencl_backend.buffer_create(dev, work.buffer_bytes, &buffer[i], err);
+    if (s == GB_OK) s = run_peak(prog, buffer, best, err);
+    if (s == GB_OK && (best[0] <= 0 || best[1] <= 0))
+        s = gb_fail(err, GB_DEVICE, "opencl", NULL, "the driver reports no times");
+    if (s == GB_OK)
+        *peak = (gb_peak){.gflops = work.flops / best[0] * 1e-9,
+                          .gb_per_s = work.bytes / best[1] * 1e-9};
+    gb_cl_program_destroy(prog);
+    for (int i = 0; i < 2; i++) gb_opencl_backend.buffer_destroy(dev, buffer[i]);
+    return s;
 }
