@@ -169,7 +169,7 @@ static void print_text(const gb_comparison *c)
     printf("\n%-36s", "loss after the last step");
     for (int i = 0; i < c->n_devices; i++)
         printf(" %10.5f ", c->steps ? c->loss[i][c->steps - 1] : NAN);
-    if (c->part >= 0) printf("\nlosses part at step %lld", (long long)c->part);
+    if (c->part >= 0) printf("\nlosses part at step %lld", (long long)c->part + 1);
     printf("\n\n%s", c->agree ? "agree" : "drift");
     if (c->worst_layer >= 0 && c->worst_device >= 0)
         printf("; the worst is layer %s on %s, %s: %.1e of %.1e allowed",

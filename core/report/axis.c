@@ -93,12 +93,14 @@ char *gb_axis_label(const gb_axis *a, double v, bool percent, char text[40])
     int decimals = a->log ? 0 : (int)fmax(0, ceil(-log10(a->step * scale) - 1e-6));
     if (a->log)
         snprintf(text, 40, v < 9e-4 || v > 1.1e5 ? "%.0e" : "%g", v);
-    else if (size >= 1e7 || decimals > 5)
-        snprintf(text, 40, "%.3g", v);
+    else if (fabs(v) < 1e-12 * size)
+        strcpy(text, "0");
+    else if (size >= 1e7 || decimals > 4)
+        snprintf(text, 40, size < 1e-3 ? "%.1e" : "%.3g", v);
     else if (size >= 2e4 && a->step >= 100)
         snprintf(text, 40, "%.*fk", a->step >= 1000 ? 0 : 1, v / 1000);
     else
-        snprintf(text, 40, "%.*f", decimals, fabs(v) < 1e-12 * size ? 0.0 : v);
+        snprintf(text, 40, "%.*f", decimals, v);
     if (percent) strcat(text, " %");
     return gb_short_exponent(text);
 }

@@ -28,8 +28,12 @@ static double share_of_tolerance(double error, double tolerance)
 
 static void put_verdict(const view *v)
 {
-    char error[GB_NUMBER_SIZE], tolerance[GB_NUMBER_SIZE], share[GB_NUMBER_SIZE], text[900];
+    static const char *const headline[2][2] = {
+        {"The device drifts from the reference", "The device agrees with the reference"},
+        {"The devices drift", "The devices agree"}};
+    char error[GB_NUMBER_SIZE], tolerance[GB_NUMBER_SIZE], text[900];
     const gb_comparison *c = v->c;
+    double share = share_of_tolerance(c->worst_error, c->worst_tolerance);
     if (c->worst_layer < 0 || c->worst_device < 0) {
         gb_page_verdict(v->p, GB_MOOD_NEUTRAL, "Nothing to judge",
                         "No layer has a value that could be compared.");
@@ -38,7 +42,7 @@ static void put_verdict(const view *v)
     snprintf(
         text, sizeof text,
         "%s The largest error for its tolerance is in the %s of layer %s on %s: %s, where %s is "
-        "tolerated (%s times the tolerance).",
+        "tolerated (%.2g%s of it).",
         c->agree
             ? "Every layer of every device computes what the float64 reference does, within the "
               "rounding that "
@@ -46,10 +50,10 @@ static void put_verdict(const view *v)
             : "At least one layer is further from the float64 reference than rounding explains.",
         c->worst_backward ? "gradients" : "output", c->layer[c->worst_layer].name,
         v->id[c->worst_device], gb_number_error(error, c->worst_error),
-        gb_number_error(tolerance, c->worst_tolerance),
-        gb_number(share, share_of_tolerance(c->worst_error, c->worst_tolerance)));
+        gb_number_error(tolerance, c->worst_tolerance), share >= 1 ? share : 100 * share,
+        share >= 1 ? " times" : " %");
     gb_page_verdict(v->p, c->agree ? GB_MOOD_GOOD : GB_MOOD_BAD,
-                    c->agree ? "The devices agree" : "The devices drift", text);
+                    headline[c->n_devices > 1][c->agree], text);
 }
 
 static int fastest(const gb_comparison *c)
@@ -79,7 +83,7 @@ static void put_tiles(const view *v)
     if (c->n_devices) {
         char ms[GB_NUMBER_SIZE];
         snprintf(small, sizeof small, "%s a step", gb_number_ms(ms, c->step_ms[best]));
-        gb_page_tile(v->p, "Fastest", v->id[best], small);
+        gb_page_tile(v->p, c->n_devices > 1 ? "Fastest" : "Device", v->id[best], small);
     }
     gb_page_tile(v->p, "Layers", gb_number_count(value, c->n_layers),
                  "compared, forward and backward");
@@ -138,8 +142,7 @@ static void drift_chart(const view *v, bool backward)
         for (size_t l = 0; l < layers; l++) {
             const gb_compare_layer *layer = &c->layer[l];
             y[l] = d == devices ? (backward ? layer->backward_tolerance : layer->forward_tolerance)
-                                : fmax(error_of(layer, (int)d, backward), 1e-12);
-            if (d < devices && isnan(error_of(layer, (int)d, backward))) y[l] = NAN;
+                                : error_of(layer, (int)d, backward); /* 0 is not drawn */
         }
         s[d] = (gb_series){.name = d == devices ? "tolerance" : v->id[d],
                            .y = y,
@@ -438,10 +441,10 @@ static void put_page(const view *v, const gb_recipe *recipe)
                  c->n_devices == 1 ? "" : "s");
     gb_page_tagf(
         p, "p class=\"sub\"",
-        "%s · %s · batch %lld · %lld training steps · seed %llu · compared layer by layer with "
+        "%s · %s · batch %lld · %lld training step%s · seed %llu · compared layer by layer with "
         "float64",
         recipe->data.dataset, gb_optimizer_name(recipe->optimizer.kind), (long long)recipe->batch,
-        (long long)c->steps, (unsigned long long)recipe->seed);
+        (long long)c->steps, c->steps == 1 ? "" : "s", (unsigned long long)recipe->seed);
     put_verdict(v);
     put_tiles(v);
     put_devices(v);

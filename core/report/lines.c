@@ -24,6 +24,16 @@ static double y_of(const gb_series *s, size_t i)
     return s->y[i * (s->stride ? s->stride : 1)];
 }
 
+/* Steps and layers are counted: there is no tick at half of one. */
+static void keep_whole(gb_axis *a)
+{
+    int n = 0;
+    for (int i = 0; i < a->n_ticks; i++)
+        if (fabs(a->tick[i] - rint(a->tick[i])) < 1e-9) a->tick[n++] = rint(a->tick[i]);
+    if (n < a->n_ticks) a->step = 1;
+    a->n_ticks = n;
+}
+
 static void fit(chart *k)
 {
     const gb_line_chart *c = k->c;
@@ -38,6 +48,7 @@ static void fit(chart *k)
     if (c->mark_y > 0 && y.any) gb_range_add(&y, c->mark_y, false);
     k->width = c->wide ? 1120 : 560;
     k->x = gb_axis_fit(x.lo, x.hi, false, false, LEFT, k->width - RIGHT);
+    keep_whole(&k->x);
     k->y = gb_axis_fit(y.lo, y.hi, gb_range_log(&y, c->scale), true, HEIGHT - BOTTOM, TOP);
 }
 
@@ -131,7 +142,8 @@ static void draw_series(const chart *k, const gb_series *s)
     gb_page_put(k->p, " d=\"");
     for (size_t r = 0; r < runs; r++) draw_run(&pen, r * s->n / runs, (r + 1) * s->n / runs);
     gb_page_put(k->p, "\"/>");
-    for (size_t i = 0; s->style == GB_LINE_DOTS && s->n <= MAX_DOTS && i < s->n; i++)
+    bool dots = s->n == 1 || (s->style == GB_LINE_DOTS && s->n <= MAX_DOTS);
+    for (size_t i = 0; dots && i < s->n; i++)
         if (gb_axis_holds(&k->y, y_of(s, i)))
             gb_page_put(k->p, "<circle cx=\"%.1f\" cy=\"%.2f\" r=\"3\"/>",
                         gb_axis_at(&k->x, x_of(s, i)), gb_axis_at(&k->y, y_of(s, i)));

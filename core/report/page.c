@@ -220,7 +220,7 @@ char *gb_number(char text[GB_NUMBER_SIZE], double v)
 
 char *gb_number_error(char text[GB_NUMBER_SIZE], double v)
 {
-    return formatted(text, "%.1e", v);
+    return formatted(text, v == 0 ? "%.0f" : "%.1e", v);
 }
 
 char *gb_number_loss(char text[GB_NUMBER_SIZE], double v)

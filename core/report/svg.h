@@ -22,7 +22,7 @@ typedef enum gb_line_style {
 
 typedef struct gb_series {
     const char *name;
-    const double *x, *y; /* x ascending; NULL: 1, 2, 3, … */
+    const double *x, *y; /* x: counts, ascending; NULL: 1, 2, 3, … */
     size_t n, stride;    /* doubles from one value to the next; 0: 1 */
     int color;           /* 0 to 7, then dashed; -1: grey */
     gb_line_style style;

@@ -118,6 +118,7 @@ def main():
     error = json.loads(out)["error"]
     check("SIGINT saves and exits with 130", process.returncode == 130 and "saved" in
           error["message"] and "--resume" in error["hint"] and weights(stopped), err)
+    check("a stopped run has its report", "Not complete" in (stopped / "report.html").read_text(), err)
 
     done, e = gimbal("eval", whole)
     check("eval of the run gives training's figures", e["accuracy"] == r["test"]["accuracy"]
