@@ -65,6 +65,15 @@ static void each_port(planner *p, gb_plan_port *port, int n, int step, visit_ope
 
 /* --- questions to the device --- */
 
+static gb_status too_large(const planner *p, const gb_step *s, const char *what, uint64_t bytes,
+                           gb_error *err)
+{
+    return gb_fail(err, GB_OUT_OF_MEMORY, s->path,
+                   "use a smaller batch, or micro_batch, which gives the same result",
+                   "layer '%s' needs %s of %.1f MiB, but a buffer of %s holds at most %.1f MiB",
+                   s->path, what, mib(bytes), p->limits->device, mib(p->limits->max_buffer_bytes));
+}
+
 /* A tensor that no buffer can hold fails here, with its layer and size, before a kernel is asked. */
 static gb_status check_operands(planner *p, const gb_step *s, gb_error *err)
 {
@@ -72,12 +81,7 @@ static gb_status check_operands(planner *p, const gb_step *s, gb_error *err)
     for (int k = 0; limit && k < s->n_in + s->n_out; k++) {
         int b = k < s->n_in ? s->in[k].buffer : s->out[k - s->n_in].buffer;
         uint64_t bytes = b < 0 ? 0 : p->plan->buffer[b].bytes;
-        if (bytes > limit)
-            return gb_fail(err, GB_OUT_OF_MEMORY, s->path,
-                           "use a smaller batch, or micro_batch, which gives the same result",
-                           "layer '%s' needs a tensor of %.1f MiB, but a buffer of %s holds at most "
-                           "%.1f MiB",
-                           s->path, mib(bytes), p->limits->device, mib(limit));
+        if (bytes > limit) return too_large(p, s, "a tensor", bytes, err);
     }
     return GB_OK;
 }
@@ -95,6 +99,8 @@ static gb_status ask(planner *p, gb_query *query, void *device, gb_error *err)
                            "%s cannot run the %s %s step of layer '%s': %s", p->limits->device,
                            s->phase ? s->phase : "", gb_step_kind_name(s->kind), s->path,
                            answer.reason);
+        if (p->limits->max_buffer_bytes && answer.scratch_bytes > p->limits->max_buffer_bytes)
+            return too_large(p, s, "scratch memory", answer.scratch_bytes, err);
         s->scratch_bytes = answer.scratch_bytes;
         s->scratch = (gb_operand){.buffer = -1};
     }

@@ -139,6 +139,24 @@ static void too_much_says_what_it_needs(void **state)
     finish(&d);
 }
 
+static void too_large_for_a_buffer_says_so(void **state)
+{
+    (void)state;
+    draft d;
+    gb_error err;
+    start(&d);
+    int in = add_buffer(&d, GB_BUF_INPUT, 1 << 18), out = add_buffer(&d, GB_BUF_TRANSIENT, 3 << 18);
+    add_step(&d, GB_STEP_CONV, &in, 1, out);
+    assert_int_equal(plan_within(&d, 2 << 20, 0, &err), GB_OUT_OF_MEMORY);
+    assert_non_null(strstr(err.message, "3.0 MiB"));
+    d.buffer[out].bytes = 1 << 20;
+    d.scratch = 5 << 20;
+    assert_int_equal(plan_within(&d, 2 << 20, 0, &err), GB_OUT_OF_MEMORY);
+    assert_non_null(strstr(err.message, "5.0 MiB"));
+    assert_string_equal(err.input, "layer");
+    finish(&d);
+}
+
 /* --- random plans --- */
 
 static uint32_t draw(uint32_t *seed, uint32_t n)
@@ -236,6 +254,7 @@ int main(void)
                                        cmocka_unit_test(no_place_is_taken_that_is_still_read),
                                        cmocka_unit_test(refused_step_is_named),
                                        cmocka_unit_test(too_much_says_what_it_needs),
+                                       cmocka_unit_test(too_large_for_a_buffer_says_so),
                                        cmocka_unit_test(random_plans_keep_every_value)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
