@@ -128,7 +128,7 @@ static const char *const others[] = {
     "* Gelu 3x5x7 approximate=tanh", "Gelu 16:special approximate=tanh", "LeakyRelu 3x5 alpha=0.3",
     "Elu 3x5 alpha=0.7", "Celu 3x5 alpha=1.7", "Selu 3x5 alpha=1.5 gamma=1.2", "ThresholdedRelu 3x5 alpha=0.3",
     "HardSigmoid 3x5 alpha=0.6 beta=0.3", "Shrink 3x5 lambd=0.7 bias=0.2", "Swish 3x5 alpha=1.7",
-    "Clip 3x5 f32(0.1)", "Clip 3x5 _ f32(0.1)", "Clip 3x5 scalar:-1..0 scalar:0..1", "Clip i32:3x5 i32(4) i32(-3)",
+    "Clip 3x5 f32(0.1)", "Clip 3x5 _ f32(0.1)", "Clip 3x50 scalar:-1..0 scalar:0..1", "Clip i32:3x5 i32(4) i32(-3)",
     "IsInf 16:special detect_negative=0", "IsInf 16:special detect_positive=0", "Min 3x5", "Max 3x50 50 3x50 3x50 3x50 3x50 3x50 3x50",
     "Sum 3x5 3x5 3x5 3x5 3x5 3x5 3x5 3x5", "PRelu 2x3x4x5 3x1x1", "Sigmoid 3x50:-100..100", "Tanh 3x50:-50..50",
     "Softplus 3x50:-100..100", "Exp 3x50:-80..80", "Erf 3x50:-6..6", "Log 3x50:1e-30..1e30", "Sin 3x50:-100..100",

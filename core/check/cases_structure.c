@@ -31,8 +31,8 @@ static const char *const norms[] = {
 
 static const char *const losses[] = {
     "* SoftmaxCrossEntropyLoss 5x7 i64:5:0..7", "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 reduction=sum", "SoftmaxCrossEntropyLoss 5x7 i32:5:0..7 reduction=none", "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 label_smoothing=0.1",
-    "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 7:0.5..2", "SoftmaxCrossEntropyLoss 5x3 i64:5:0..3 ignore_index=1", "SoftmaxCrossEntropyLoss 8x3 i64:8:0..3 3:0.5..2 ignore_index=1", "SoftmaxCrossEntropyLoss 8x3 i64:8:0..3 3:0.5..2 ignore_index=1 label_smoothing=0.2",
-    "SoftmaxCrossEntropyLoss 2x3x4 i64:2x4:0..3", "SoftmaxCrossEntropyLoss 2x3x2x4 i64:2x2x4:0..3 reduction=none", "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 outputs=2", "SoftmaxCrossEntropyLoss 8x3 i64:8:0..3 reduction=none ignore_index=1",
+    "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 7:0.5..2", "SoftmaxCrossEntropyLoss 5x3 i64:5:0..3 ignore_index=1", "SoftmaxCrossEntropyLoss 24x3 i64:24:0..3 3:0.5..2 ignore_index=1", "SoftmaxCrossEntropyLoss 24x3 i64:24:0..3 3:0.5..2 ignore_index=1 label_smoothing=0.2",
+    "SoftmaxCrossEntropyLoss 2x3x4 i64:2x4:0..3", "SoftmaxCrossEntropyLoss 2x3x2x4 i64:2x2x4:0..3 reduction=none", "SoftmaxCrossEntropyLoss 5x7 i64:5:0..7 outputs=2", "SoftmaxCrossEntropyLoss 24x3 i64:24:0..3 reduction=none ignore_index=1",
     "SoftmaxCrossEntropyLoss 4x1000:-5..5 i64:4:0..1000", "* NegativeLogLikelihoodLoss 5x7:-3..0 i64:5:0..7", "NegativeLogLikelihoodLoss 5x7:-3..0 i64:5:0..7 7:0.5..2", "NegativeLogLikelihoodLoss 5x3:-3..0 i64:5:0..3 ignore_index=0", "NegativeLogLikelihoodLoss 2x3x4:-3..0 i64:2x4:0..3 reduction=sum",
     "* MSELoss 3x5 3x5", "MSELoss 3x5 3x5 reduction=sum", "MSELoss 3x5 3x5 reduction=none", "* L1Loss 3x5 3x5", "L1Loss 3x5 3x5 reduction=sum", "* BCEWithLogitsLoss 3x5:-5..5 3x5:0..1", "BCEWithLogitsLoss 3x5:-50..50 3x5:0..1 reduction=none",
     "* Dropout 4x50 f32(0.3) bool(1) outputs=2", "Dropout 4x50 ratio=0.75 training_mode=1 outputs=2", "Dropout 4x50 ratio=0.5", "Dropout 4x50 ratio=0.5 outputs=2", "Dropout 4x50 ratio=0 training_mode=1 outputs=2", "Dropout 2x3x4x5 ratio=0.4 training_mode=1 outputs=2",

@@ -36,6 +36,7 @@ typedef struct gb_check_output {
     char name[16];
     bool gradient, loss; /* gradient: of leaf number `leaf` */
     int leaf;
+    double tolerance; /* of results; gradients go by the case's */
 } gb_check_output;
 
 typedef struct gb_check_case {
@@ -51,7 +52,8 @@ typedef struct gb_check_case {
     bool empty;        /* some value has no elements: zero gradients are in order */
     bool loss;         /* there are gradients */
     uint32_t dtypes;   /* bit 1 << gb_dtype for each type that occurs */
-    double tolerance;
+    double sum[GB_CHECK_STATEMENTS]; /* tolerance of the results: the operator's and its operands' */
+    double tolerance;                /* the largest of them */
 } gb_check_case;
 
 /* Builds the graph of a case, its data, and gradients of sum(y·r) with random r; with_loss: that sum

@@ -8,7 +8,8 @@
 typedef struct parser {
     gb_check_case *c;
     uint64_t seed;
-    uint32_t hash; /* of the whole text */
+    uint32_t hash;  /* of the whole text */
+    double operand; /* largest tolerance of this statement's operands */
     gb_error *err;
 } parser;
 
@@ -150,6 +151,7 @@ static gb_value parse_result(parser *p, const char *token)
         return GB_NONE;
     }
     c->read[s][k] = true;
+    if (c->sum[s] > p->operand) p->operand = c->sum[s];
     return c->result[s][k];
 }
 
@@ -234,6 +236,7 @@ static gb_status parse_statement(parser *p, char *text)
     if (!op) return bad(p, name, "is no operator");
     if (c->n_statements == GB_CHECK_STATEMENTS) return bad(p, name, "is one statement too many");
     attributes a = {.outputs = 1};
+    p->operand = 0;
     gb_value in[GB_MAX_EXPR_INPUTS];
     size_t n_in = 0;
     for (char *token; (token = strtok_r(NULL, " ", &save));) {
@@ -243,8 +246,9 @@ static gb_status parse_statement(parser *p, char *text)
         if (status != GB_OK) return status;
     }
     if (a.outputs < 1 || a.outputs > GB_MAX_STEP_OUT) return bad(p, name, "has too many outputs");
-    c->tolerance += op->tolerance ? op->tolerance : 2e-6;
     int s = c->n_statements++;
+    c->sum[s] = p->operand + (op->tolerance ? op->tolerance : 2e-6);
+    if (c->sum[s] > c->tolerance) c->tolerance = c->sum[s];
     c->n_results[s] = a.outputs;
     gb_graph_add(c->graph, name, in, n_in, a.attr, (size_t)a.n, c->result[s], (size_t)a.outputs);
     return gb_graph_check(c->graph, p->err);
@@ -272,7 +276,10 @@ static gb_status add_outputs(parser *p)
     gb_status status = GB_OK;
     for (int s = 0; s < c->n_statements; s++)
         for (int k = 0; k < c->n_results[s] && status == GB_OK; k++)
-            if (!c->read[s][k]) status = add_output(p, c->result[s][k], "y%d", n++);
+            if (!c->read[s][k]) {
+                status = add_output(p, c->result[s][k], "y%d", n++);
+                if (status == GB_OK) c->output[c->n_outputs - 1].tolerance = c->sum[s];
+            }
     return status;
 }
 

@@ -108,7 +108,7 @@ static const char head[] =
     "- **Gradient**: whether there is one, and what of the forward run it needs. Gradients of a tie (Max, Min, "
     "ReduceMax) are shared; at a kink the slope is one between those of both sides.\n"
     "- **Tolerance**: largest error of a result against float64, relative to the largest element of that result; "
-    "of a graph it is the sum over its operators, of gradients four times that.\n"
+    "along a chain of operators they add up, of gradients it is four times that.\n"
     "- **Special values**: NaN gives NaN, infinities come out where float64 has one or f32 overflows; denormal "
     "inputs and results may be taken for zero. Min, Max and their reductions pass NaN on; ArgMax and ArgMin take "
     "the first NaN for the extreme. Sin, Cos and Tan of arguments beyond 1e5 may be any value of theirs. An index out of range gives NaN (0 for integers). Integer division by 0 gives 0.\n"

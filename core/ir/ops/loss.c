@@ -137,8 +137,10 @@ static void expand_pair_loss(gb_graph *g, const gb_node *n, gb_value *out)
 
 const gb_op gb_ops_loss[] = {
     {.name = "SoftmaxCrossEntropyLoss", .min_in = 2, .max_in = 3, .max_out = 2,
-     .needs = GB_NEEDS_OUTPUT, .infer = infer_class_loss, .expand = expand_class_loss, .attr = CLASS_ATTRS},
+     .needs = GB_NEEDS_OUTPUT, .tolerance = 1e-5, .infer = infer_class_loss, .expand = expand_class_loss,
+     .attr = CLASS_ATTRS},
     {.name = "NegativeLogLikelihoodLoss", .min_in = 2, .max_in = 3, .max_out = 1,
-     .needs = GB_NEEDS_INPUT, .infer = infer_class_loss, .expand = expand_class_loss, .attr = CLASS_ATTRS},
+     .needs = GB_NEEDS_INPUT, .tolerance = 1e-5, .infer = infer_class_loss, .expand = expand_class_loss,
+     .attr = CLASS_ATTRS},
     PAIR("MSELoss"), PAIR("L1Loss"), PAIR("BCEWithLogitsLoss"),
     {0}};
