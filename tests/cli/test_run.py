@@ -5,6 +5,7 @@ usage: test_run.py GIMBAL SOURCE_ROOT"""
 import json
 import os
 import random
+import resource
 import signal
 import struct
 import subprocess
@@ -77,6 +78,49 @@ epochs: 3
 """
 
 
+def killed_again_and_again(folder, recipe):
+    """A run that is killed without warning, often while it writes, ends like one that was not."""
+    long, cut = folder / "long", folder / "killed"
+    gimbal("train", recipe, "--out", long, "--set", "epochs=30")
+    start = ["train", str(recipe), "--out", str(cut), "--set", "epochs=30"]
+    kills = 0
+    while kills < 12:
+        process = subprocess.Popen([TOOL, *start, "--device", "cpu", "--json"],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before = set((cut / "checkpoints").glob("*")) if cut.exists() else set()
+        while process.poll() is None and set((cut / "checkpoints").glob("*")) == before:
+            time.sleep(0.002)  # a checkpoint begins: it may be half written now
+        time.sleep(random.random() * 0.01)
+        process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+        if (cut / "checkpoints" / "state.json").exists():
+            start = ["train", "--resume", str(cut)]
+    done, r = gimbal(*start)
+    check(f"killed {kills} times, it ends with the same bits", kills >= 3 and
+          done.returncode == 0 and weights(cut) == weights(long), done)
+    steps = [json.loads(line)["step"] for line in (cut / "metrics.jsonl").read_text().splitlines()]
+    check("its log has every step", sorted(set(steps)) == list(range(1, 571)), len(steps))
+
+
+def full_disk(folder, recipe, whole):
+    """Files that cannot grow any more: a clear failure, and what was saved goes on later."""
+    full = folder / "full"
+    gimbal("train", recipe, "--out", full, "--steps", 20)
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    done = subprocess.run([TOOL, "train", "--resume", full, "--device", "cpu", "--json"],
+                          capture_output=True, text=True, preexec_fn=limit, timeout=300)
+    check("a full disk is an error", done.returncode == 1 and
+          json.loads(done.stdout)["error"]["message"], done)
+    done, r = gimbal("train", "--resume", full)
+    check("nothing is lost to a full disk", done.returncode == 0 and
+          weights(full) == weights(whole), done)
+
+
 def main():
     folder = Path(tempfile.mkdtemp(prefix="gimbal-cli-"))
     write_data(folder)
@@ -105,6 +149,9 @@ def main():
     check("one thread gives the same bits", weights(folder / "one") == weights(whole), done)
     done, s = gimbal("train", recipe, "--out", folder / "other", "--seed", 2)
     check("another seed gives other bits", weights(folder / "other") != weights(whole), done)
+
+    killed_again_and_again(folder, recipe)
+    full_disk(folder, recipe, whole)
 
     stopped = folder / "stopped"
     process = subprocess.Popen([TOOL, "train", recipe, "--out", stopped, "--device", "cpu",
