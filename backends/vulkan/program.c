@@ -138,33 +138,43 @@ static gb_status divide(gb_backend_program *p, const gb_plan *plan, gb_error *er
 
 static gb_status create_parts(gb_backend_program *p, const gb_plan *plan, gb_error *err)
 {
-    gb_status status = gb_gpu_program_create(&p->dev->caps, plan, &p->gpu, err);
-    if (status) return status;
     p->n_steps = plan->n_steps;
     p->n_buffers = plan->n_buffers;
     p->kernel = calloc((size_t)p->gpu->n_kernels + 1, sizeof *p->kernel);
     p->params_at = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->params_at);
     p->set = calloc((size_t)p->gpu->n_launches + 1, sizeof *p->set);
     if (!p->kernel || !p->params_at || !p->set) return no_memory(err);
-    status = get_kernels(p, err);
+    gb_status status = get_kernels(p, err);
     if (!status) status = fill_params(p, err);
     if (!status) status = allocate_sets(p, err);
     if (!status) status = divide(p, plan, err);
     return status;
 }
 
-gb_status gb_vk_program_create(gb_backend_device *dev, const gb_plan *plan,
-                               gb_backend_program **prog, gb_error *err)
+gb_status gb_vk_program_from(gb_backend_device *dev, gb_gpu_program *gpu, const gb_plan *plan,
+                             gb_backend_program **prog, gb_error *err)
 {
     gb_backend_program *p = calloc(1, sizeof *p);
-    if (!p) return no_memory(err);
+    if (!p) {
+        gb_gpu_program_destroy(&gpu);
+        return no_memory(err);
+    }
     p->dev = dev;
+    p->gpu = gpu;
     gb_status status = create_parts(p, plan, err);
     if (status)
         gb_vk_program_destroy(p);
     else
         *prog = p;
     return status;
+}
+
+gb_status gb_vk_program_create(gb_backend_device *dev, const gb_plan *plan,
+                               gb_backend_program **prog, gb_error *err)
+{
+    gb_gpu_program *gpu;
+    gb_status status = gb_gpu_program_create(&dev->caps, plan, &gpu, err);
+    return status ? status : gb_vk_program_from(dev, gpu, plan, prog, err);
 }
 
 void gb_vk_program_destroy(gb_backend_program *p)

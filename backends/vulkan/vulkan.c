@@ -127,6 +127,11 @@ static gb_status wait(gb_backend_device *dev, gb_error *err)
     return checked(dev, gb_vk_wait(dev, err), err);
 }
 
+static gb_status peak(gb_backend_device *dev, gb_peak *peak, gb_error *err)
+{
+    return checked(dev, gb_vk_peak(dev, peak, err), err);
+}
+
 static bool lost(gb_backend_device *dev)
 {
     return dev->lost;
@@ -148,4 +153,5 @@ const gb_backend gb_vulkan_backend = {.name = "vulkan",
                                       .program_time = program_time,
                                       .program_kernels = gb_vk_program_kernels,
                                       .wait = wait,
-                                      .lost = lost};
+                                      .lost = lost,
+                                      .peak = peak};

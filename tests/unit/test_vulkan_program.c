@@ -158,6 +158,15 @@ static void steps_are_timed(void **state)
     f->dev->physical.timestamp_bits = bits;
 }
 
+static void peaks_are_measured(void **state)
+{
+    fixture *f = need_device(state);
+    gb_peak peak = {0};
+    ok(be->peak(f->dev, &peak, &err));
+    assert_true(peak.gflops > 0.1 && peak.gflops < 1e6);
+    assert_true(peak.gb_per_s > 0.1 && peak.gb_per_s < 1e5);
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL lose(VkQueue queue, uint32_t n, const VkSubmitInfo *info,
                                            VkFence fence)
 {
@@ -208,6 +217,7 @@ int main(void)
         cmocka_unit_test(can_be_bound_again),
         cmocka_unit_test(discrete_memory_gives_the_same),
         cmocka_unit_test(steps_are_timed),
+        cmocka_unit_test(peaks_are_measured),
         cmocka_unit_test(a_lost_device_is_told),
         cmocka_unit_test(a_driver_out_of_memory_is_told),
     };
