@@ -110,6 +110,9 @@ gb_status gb_lower_pointwise_flat(gb_gpu_builder *b)
     gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_param(&k, "COUNT", rows * width);
     gb_gk_param(&k, "STRIDE", groups[0] * local);
-    gb_gk_param(&k, "WIDTH", width);
+    /* a division costs more than the element where integers are slow */
+    gb_gk_define(&k, "ROW_OF(e_)", rows == 1 ? "0" : "(e_) / WIDTH");
+    if (rows == 1) gb_gk_define(&k, "WIDTH", "0");
+    else gb_gk_param(&k, "WIDTH", width);
     return gb_gk_finish(&k, "pointwise.flat", gb_shader_pointwise_flat, groups);
 }
