@@ -141,9 +141,9 @@ static void print_text(const job *j)
 
 static int run(cli_args *args)
 {
-    job j = {.args = args, .outputs = json_array()};
     if (!args->value[OPT_OUT])
         return cli_usage_fail(args, "add --out DIR", "there is no folder for the outputs");
+    job j = {.args = args, .outputs = json_array()};
     int status = CLI_DONE;
     if (work(&j))
         status = cli_fail(args, &j.err);

@@ -24,7 +24,7 @@ static struct {
     gb_context *context;
     gb_device *device;
     gb_tensors tensors;
-    json_t *cases;
+    json_t *file, *cases;
     double tolerance;
 } suite;
 
@@ -178,7 +178,8 @@ static int open_suite(const char *device, const char *folder)
     gb_error err;
     char path[1024];
     snprintf(path, sizeof path, "%s/ops.json", folder);
-    suite.cases = json_object_get(json_load_file(path, 0, NULL), "cases");
+    suite.file = json_load_file(path, 0, NULL);
+    suite.cases = json_object_get(suite.file, "cases");
     snprintf(path, sizeof path, "%s/ops.safetensors", folder);
     gb_context_options options = {.cache_dir = ""};
     gb_status status = gb_safetensors_read(&suite.tensors, path, &err);
@@ -204,6 +205,7 @@ int main(int argc, char **argv)
     gb_tensors_free(&suite.tensors);
     gb_device_close(&suite.device);
     gb_context_destroy(&suite.context);
+    json_decref(suite.file);
     free(tests);
     return failed || !n;
 }
