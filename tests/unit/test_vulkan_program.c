@@ -167,6 +167,43 @@ static void peaks_are_measured(void **state)
     assert_true(peak.gb_per_s > 0.1 && peak.gb_per_s < 1e5);
 }
 
+/* Opens a device, makes the program and runs it, a few times; true if all went well. */
+static void *work_alone(void *plan)
+{
+    gb_backend_options options = {.validate = true};
+    bool good = true;
+    for (int round = 0; round < 3 && good; round++) {
+        gb_backend_device *dev = NULL;
+        gb_backend_program *program = NULL;
+        gb_backend_buffer *buffer[BUFFERS] = {0};
+        static const float zero[N];
+        good = !be->open(&options, 0, &dev, NULL) && !be->program_create(dev, plan, &program, NULL);
+        for (int i = 0; i < BUFFERS && good; i++)
+            good = !be->buffer_create(dev, sizeof zero, &buffer[i], NULL) &&
+                   !be->buffer_write(dev, buffer[i], 0, sizeof zero, zero, NULL);
+        good = good && !be->program_bind(program, buffer, NULL);
+        for (int run = 0; run < 5 && good; run++) good = !be->program_run(program, NULL);
+        good = good && !be->wait(dev, NULL);
+        if (program) be->program_destroy(program);
+        for (int i = 0; i < BUFFERS && dev; i++) be->buffer_destroy(dev, buffer[i]);
+        if (dev) be->close(dev);
+    }
+    return good ? plan : NULL;
+}
+
+static void devices_do_not_know_of_each_other(void **state)
+{
+    fixture *f = need_device(state);
+    pthread_t thread[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&thread[i], NULL, work_alone, &f->plan->plan), 0);
+    for (int i = 0; i < 2; i++) {
+        void *good;
+        assert_int_equal(pthread_join(thread[i], &good), 0);
+        assert_non_null(good);
+    }
+}
+
 static VKAPI_ATTR VkResult VKAPI_CALL lose(VkQueue queue, uint32_t n, const VkSubmitInfo *info,
                                            VkFence fence)
 {
@@ -218,6 +255,7 @@ int main(void)
         cmocka_unit_test(discrete_memory_gives_the_same),
         cmocka_unit_test(steps_are_timed),
         cmocka_unit_test(peaks_are_measured),
+        cmocka_unit_test(devices_do_not_know_of_each_other),
         cmocka_unit_test(a_lost_device_is_told),
         cmocka_unit_test(a_driver_out_of_memory_is_told),
     };
