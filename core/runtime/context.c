@@ -125,6 +125,12 @@ static void find_twins(gb_context *c)
     }
 }
 
+static void name_device(gb_device_info *d, const gb_backend *b, int index)
+{
+    snprintf(d->backend, sizeof d->backend, "%s", b->name);
+    if (!d->id[0]) snprintf(d->id, sizeof d->id, "%.20s:%d", b->name, index);
+}
+
 static void list_backend(gb_context *c, const gb_backend *b)
 {
     gb_device_info *first = c->info + c->n;
@@ -139,9 +145,7 @@ static void list_backend(gb_context *c, const gb_backend *b)
         return;
     }
     for (int i = 0; i < n && i < MAX_PER_BACKEND; i++) {
-        gb_device_info *d = first + i;
-        snprintf(d->backend, sizeof d->backend, "%s", b->name);
-        if (!d->id[0]) snprintf(d->id, sizeof d->id, "%.20s:%d", b->name, i);
+        name_device(first + i, b, i);
         c->listed[c->n++] = (gb_listed){.backend = b, .index = i};
     }
 }
@@ -168,6 +172,29 @@ static gb_status enumerate(gb_context *c, gb_error *err)
     find_twins(c);
     c->enumerated = true;
     return GB_OK;
+}
+
+bool gb_context_find(gb_context *ctx, const char *id, gb_device_info *info, gb_listed *listed)
+{
+    gb_device_info found[MAX_PER_BACKEND];
+    char reason[200];
+    size_t length = strcspn(id, ":");
+    for (int b = 0; gb_backends[b]; b++) {
+        const char *name = gb_backends[b]->name;
+        int n = 0;
+        if (strlen(name) != length || strncmp(name, id, length) != 0) continue;
+        memset(found, 0, sizeof found);
+        if (gb_backends[b]->enumerate(&ctx->options, found, MAX_PER_BACKEND, &n, reason, sizeof reason))
+            return false;
+        for (int i = 0; i < n && i < MAX_PER_BACKEND; i++) {
+            name_device(&found[i], gb_backends[b], i);
+            if (strcmp(found[i].id, id) != 0) continue;
+            *info = found[i];
+            *listed = (gb_listed){.backend = gb_backends[b], .index = i};
+            return true;
+        }
+    }
+    return false;
 }
 
 gb_status gb_context_devices(gb_context *ctx, const gb_device_info **devices, int *n, gb_error *err)

@@ -52,24 +52,38 @@ static gb_status not_found(gb_context *c, const char *id, gb_error *err)
     return gb_fail(err, GB_NOT_FOUND, id, list, "there is no device '%s'", id);
 }
 
+/* The device called id: from its own backend where the name tells which, so that no other driver is
+ * woken (they may be slow, or broken); else from the list of all. */
+static gb_status look_up(gb_context *ctx, const char *id, gb_device_info *info, gb_listed *listed,
+                         gb_error *err)
+{
+    const gb_device_info *all;
+    int n;
+    if (gb_context_find(ctx, id, info, listed)) return GB_OK;
+    gb_status status = gb_context_devices(ctx, &all, &n, err);
+    if (status != GB_OK) return status;
+    int i = find(ctx, id);
+    if (i < 0) return not_found(ctx, id, err);
+    *info = all[i];
+    *listed = ctx->listed[i];
+    return GB_OK;
+}
+
 gb_status gb_device_open(gb_context *ctx, const char *id, gb_device **dev, gb_error *err)
 {
     if (!ctx || !id || !dev) return gb_fail(err, GB_INVALID, id, NULL, "an argument is NULL");
     *dev = NULL;
-    const gb_device_info *info;
-    int n;
-    gb_status status = gb_context_devices(ctx, &info, &n, err);
+    gb_device_info info;
+    gb_listed listed;
+    gb_status status = look_up(ctx, id, &info, &listed, err);
     if (status != GB_OK) return status;
-    int i = find(ctx, id);
-    if (i < 0) return not_found(ctx, id, err);
-    if (!info[i].usable)
-        return gb_fail(err, GB_DEVICE, info[i].id, "choose another device (gimbal devices)",
-                       "device %s (%s) cannot be used: %s", info[i].id, info[i].name,
-                       info[i].reason);
+    if (!info.usable)
+        return gb_fail(err, GB_DEVICE, info.id, "choose another device (gimbal devices)",
+                       "device %s (%s) cannot be used: %s", info.id, info.name, info.reason);
     gb_device *d = calloc(1, sizeof *d);
-    if (!d) return gb_fail(err, GB_OUT_OF_MEMORY, info[i].id, NULL, "no memory for a device");
-    *d = (gb_device){.ctx = ctx, .info = info[i], .backend = ctx->listed[i].backend};
-    status = d->backend->open(&ctx->options, ctx->listed[i].index, &d->dev, err);
+    if (!d) return gb_fail(err, GB_OUT_OF_MEMORY, info.id, NULL, "no memory for a device");
+    *d = (gb_device){.ctx = ctx, .info = info, .backend = listed.backend};
+    status = d->backend->open(&ctx->options, listed.index, &d->dev, err);
     if (status != GB_OK) {
         free(d);
         return status;

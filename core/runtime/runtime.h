@@ -125,4 +125,7 @@ gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *
                                const gb_program_options *options, gb_program **program,
                                gb_error *err);
 
+/* The device called "<backend>" or "<backend>:N", asking that backend alone; false where it has none. */
+bool gb_context_find(gb_context *ctx, const char *id, gb_device_info *info, gb_listed *listed);
+
 #endif
