@@ -132,7 +132,9 @@ def optimizer(parameters, spec):
     kind, o = next(iter(spec.items())) if isinstance(spec, dict) else (spec, {})
     make = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW,
             "rmsprop": torch.optim.RMSprop}[kind]
-    known = {k: o[k] for k in ("lr", "momentum", "nesterov", "weight_decay") if k in o}
+    # PyYAML takes 1e-3 for text: it wants a dot
+    known = {k: float(o[k]) if isinstance(o[k], str) else o[k]
+             for k in ("lr", "momentum", "nesterov", "weight_decay") if k in o}
     return make(parameters, **{"lr": 0.01, **known}, foreach=True)
 
 
