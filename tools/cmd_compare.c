@@ -197,17 +197,29 @@ static gb_status read_recipe(const cli_args *args, gb_recipe **recipe, gb_error 
                   : gb_recipe_read(args->files[0], args->sets.items, args->sets.n, recipe, err);
 }
 
+static bool is_onnx(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".onnx") == 0;
+}
+
 static gb_status compare(const cli_args *args, int64_t steps, gb_comparison *c, gb_error *err)
 {
-    gb_recipe *recipe;
+    gb_recipe *recipe = NULL;
     gb_context *ctx = NULL;
+    bool onnx = is_onnx(args->files[0]);
     devices d = {0};
     progress line = progress_start(args);
     gb_compare_options options = {.steps = steps, .progress = on_progress, .user = &line};
-    gb_status s = read_recipe(args, &recipe, err);
+    gb_status s = GB_OK;
+    if (!onnx) s = read_recipe(args, &recipe, err);
+    else if (args->value[OPT_HTML])
+        s = gb_fail(err, GB_UNSUPPORTED, "--html", "leave it out, or compare the model's recipe",
+                    "there is no page for an ONNX model");
     if (!s) s = cli_context(args, &ctx, err);
     if (!s) s = choose(args, ctx, &d, err);
-    if (!s) s = gb_compare(ctx, recipe, d.ids, d.n, &options, c, err);
+    if (!s && onnx) s = gb_compare_model(ctx, args->files[0], d.ids, d.n, &options, c, err);
+    else if (!s) s = gb_compare(ctx, recipe, d.ids, d.n, &options, c, err);
     if (!s && args->value[OPT_HTML])
         s = gb_comparison_html(c, recipe, args->value[OPT_HTML], err);
     progress_end(&line);

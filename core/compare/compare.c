@@ -26,7 +26,7 @@ static double median(const double *v, int64_t n)
 }
 
 /* A step's time belongs to the layer whose path it bears, or to one of whose parameters. */
-static void add_times(gb_comparison *c, int device, const gb_step_time *rows, int n)
+void gb_compare_add_times(gb_comparison *c, int device, const gb_step_time *rows, int n)
 {
     for (int i = 0; i < n; i++)
         for (int l = 0; l < c->n_layers; l++) {
@@ -67,7 +67,7 @@ static gb_status train(gb_device *dev, const gb_recipe *recipe, const gb_dataset
     }
     if (!status) status = gb_program_profile(p, &rows, &n_rows, err);
     if (!status) {
-        add_times(c, k, rows, n_rows);
+        gb_compare_add_times(c, k, rows, n_rows);
         c->step_ms[k] = c->steps > 1 ? median(ms + 1, c->steps - 1) : ms[0];
         c->planned_bytes[k] = gb_trainer_planned_bytes(t);
     }
@@ -77,7 +77,7 @@ static gb_status train(gb_device *dev, const gb_recipe *recipe, const gb_dataset
     return status;
 }
 
-static void find_worst(gb_comparison *c)
+void gb_compare_judge(gb_comparison *c)
 {
     double worst = -1;
     c->worst_layer = c->worst_device = -1;
@@ -123,7 +123,7 @@ gb_status gb_compare(gb_context *ctx, const gb_recipe *recipe, const char *const
         if (o->progress) o->progress(o->user, ids[k], "training steps");
         status = train(dev[k], recipe, data, c, k, err);
     }
-    if (!status) find_worst(c);
+    if (!status) gb_compare_judge(c);
     gb_dataset_destroy(&data);
     for (int k = 0; k < n; k++) gb_device_close(&dev[k]);
     if (status) gb_comparison_free(c);

@@ -20,7 +20,7 @@ typedef struct drift {
     watch watched[MAX_WATCHED];
     gb_value grad[MAX_WATCHED];
     int n_watched;
-    const gb_batch *batch;
+    const gb_compare_inputs *inputs;
     uint64_t seed;
 } drift;
 
@@ -92,10 +92,9 @@ static gb_status find_layers(drift *d, gb_comparison *c, size_t nodes, gb_error 
 /* The training graph with every watched value and its gradient as outputs "f<i>" and "b<i>". */
 static gb_status build(drift *d, const gb_recipe *r, gb_comparison *c, gb_error *err)
 {
-    int64_t n = d->batch->n;
-    gb_shape rows = {.rank = 1, .dim = {n}};
-    gb_value x = gb_graph_input(d->g, "images", GB_F32, &d->batch->images.shape), y, each, hit;
-    gb_value labels = gb_graph_input(d->g, "labels", GB_I32, &rows);
+    const gb_tensor *images = &d->inputs->value[0], *rows = &d->inputs->value[1];
+    gb_value x = gb_graph_input(d->g, "images", GB_F32, &images->shape), y, each, hit;
+    gb_value labels = gb_graph_input(d->g, "labels", GB_I32, &rows->shape);
     gb_model_options o = {.training = true, .seed = r->seed};
     gb_status status = gb_model_build(r->model, d->g, x, &o, &y, err);
     if (status) return status;
@@ -121,11 +120,10 @@ static gb_status observe(const drift *d, gb_device *dev, gb_tensor *forward, gb_
 {
     gb_store *store = NULL;
     gb_program *p = NULL;
-    gb_tensor rows = {.dtype = GB_I32, .shape = {.rank = 1, .dim = {d->batch->n}}, .data = (void *)d->batch->labels};
     gb_status status = gb_store_create(dev, &store, err);
     if (!status) status = gb_program_create(store, d->g, NULL, &p, err);
-    if (!status) status = gb_program_set_input(p, "images", &d->batch->images, err);
-    if (!status) status = gb_program_set_input(p, "labels", &rows, err);
+    for (int i = 0; i < d->inputs->n && !status; i++)
+        status = gb_program_set_input(p, d->inputs->name[i], &d->inputs->value[i], err);
     if (!status) status = gb_program_set_scalar(p, "seed", (double)(d->seed & 0x7fffffff), err);
     if (!status) status = gb_program_run(p, err);
     for (int i = 0; i < d->n_watched && !status; i++) {
@@ -228,19 +226,47 @@ gb_status gb_compare_drift(gb_context *ctx, const gb_recipe *recipe, const gb_da
     int64_t n = o->examples > 0 ? o->examples : recipe->batch < 8 ? recipe->batch : 8;
     gb_loader_options lo = {.split = GB_TRAIN, .batch = n, .shuffle = true, .seed = recipe->seed};
     gb_loader *loader = NULL;
+    const gb_batch *batch;
+    gb_compare_inputs inputs = {.n = 2, .name = {"images", "labels"}};
     drift *d = calloc(1, sizeof *d);
     if (!d || !(d->g = gb_graph_create())) {
         free(d);
         return no_memory(err);
     }
     d->seed = recipe->seed;
+    d->inputs = &inputs;
     gb_status status = gb_loader_create(&loader, dataset, &lo, err);
-    if (!status) status = gb_loader_next(loader, &d->batch, err);
-    if (!status) status = build(d, recipe, c, err);
+    if (!status) status = gb_loader_next(loader, &batch, err);
+    if (!status) {
+        inputs.value[0] = batch->images;
+        inputs.value[1] = (gb_tensor){.dtype = GB_I32, .shape = {.rank = 1, .dim = {batch->n}},
+                                      .data = (void *)batch->labels};
+        status = build(d, recipe, c, err);
+    }
     if (!status) status = run_all(d, ctx, dev, o, c, err);
     if (!status) set_tolerances(c);
     gb_loader_destroy(&loader);
     gb_graph_destroy(&d->g);
+    free(d);
+    return status;
+}
+
+gb_status gb_compare_graph_drift(gb_context *ctx, gb_graph *graph, const gb_compare_inputs *inputs,
+                                 gb_device *const *dev, const gb_compare_options *o, gb_comparison *c, gb_error *err)
+{
+    drift *d = calloc(1, sizeof *d);
+    if (!d) return no_memory(err);
+    d->g = graph;
+    d->inputs = inputs;
+    gb_status status = find_layers(d, c, gb_graph_node_count(graph), err);
+    for (int i = 0; i < d->n_watched && !status; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "f%d", i);
+        if (d->watched[i].forward) gb_graph_output(graph, name, d->watched[i].value);
+    }
+    if (!status) status = gb_graph_check(graph, err);
+    if (!status) status = run_all(d, ctx, dev, o, c, err);
+    if (!status) set_tolerances(c);
     free(d);
     return status;
 }

@@ -51,6 +51,10 @@ typedef struct gb_comparison {
 /* ids: n device ids. Errors: those of training. Free with gb_comparison_free. */
 GB_API gb_status gb_compare(gb_context *ctx, const gb_recipe *recipe, const char *const *ids, int n,
                             const gb_compare_options *options, gb_comparison *result, gb_error *err);
+/* The same for an ONNX model: the forward run alone, on made-up inputs of `examples` rows; there are no
+ * losses (steps is 0), and step_ms is the time of an inference. */
+GB_API gb_status gb_compare_model(gb_context *ctx, const char *path, const char *const *ids, int n,
+                                  const gb_compare_options *options, gb_comparison *result, gb_error *err);
 GB_API void gb_comparison_free(gb_comparison *c);
 
 /* A self-contained page with tables and charts. */

@@ -184,6 +184,11 @@ def main():
           <= set(c["worst"]), done)
     page = (folder / "compare.html").read_text()
     check("compare: a page with pictures", "<svg" in page and "layers.0.conv" in page, page[:500])
+    done, c = gimbal("compare", whole / "model.onnx", "--devices", "cpu,reference")
+    check("compare of an ONNX model", done.returncode == 0 and c["verdict"] == "agree"
+          and len(c["layers"]) >= 4 and all(l["forward"]["reference"] == 0 and
+                                            l["forward"]["cpu"] < 1e-4 for l in c["layers"])
+          and c["loss"] == {"cpu": [], "reference": []} and c["step_ms"]["cpu"] > 0, done)
     done, b = gimbal("bench", "--op", "Conv 4x8x9x9 16x4x3x3 s2 p1")
     rows = [(x["name"], x["phase"]) for x in b["results"]]
     check("bench of an operator", rows == [("Conv 4x8x9x9 16x4x3x3 s2 p1", p) for p in
