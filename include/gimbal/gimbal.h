@@ -2,6 +2,7 @@
 #ifndef GIMBAL_GIMBAL_H
 #define GIMBAL_GIMBAL_H
 
+#include <gimbal/bench.h>
 #include <gimbal/classifier.h>
 #include <gimbal/compare.h>
 #include <gimbal/data.h>
@@ -13,6 +14,8 @@
 #include <gimbal/onnx.h>
 #include <gimbal/program.h>
 #include <gimbal/recipe.h>
+#include <gimbal/report.h>
+#include <gimbal/selftest.h>
 #include <gimbal/status.h>
 #include <gimbal/train.h>
 #include <gimbal/types.h>
