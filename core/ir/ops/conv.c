@@ -8,6 +8,11 @@ static bool check_operands(gb_graph *g, const gb_node *n, int channel_axis)
     const gb_shape *x = gb_shape_ptr(g, n->in[0]), *w = gb_shape_ptr(g, n->in[1]);
     int64_t groups = gb_node_int(n, "group");
     char a[160], b[160];
+    if (x->rank > 4) {
+        gb_node_fail(g, n, "give [N, C, L] or [N, C, H, W]", "x has shape %s: there are one- and two-dimensional convolutions",
+                     gb_shape_text(x, a, sizeof a));
+        return false;
+    }
     bool fits = x->rank == w->rank && x->rank >= 3 && groups > 0 && x->dim[1] % groups == 0;
     if (fits && channel_axis == 1) fits = w->dim[1] == x->dim[1] / groups && w->dim[0] % groups == 0;
     if (fits && channel_axis == 0) fits = w->dim[0] == x->dim[1];
