@@ -27,7 +27,10 @@ static bool empty(const gb_operand *o)
     return false;
 }
 
-gb_status gb_lower_conv_item(gb_gpu_builder *b)
+/* Forward and to the input alike: an item makes one pixel of the result from in[0] and the filter. y
+ * is whichever operand the convolution gives; height and width name the axes of in[0]. */
+static gb_status lower_pixels(gb_gpu_builder *b, const char *name, const char *body, const gb_operand *y,
+                              const char *height, const char *width)
 {
     const gb_step *s = b->step;
     gb_gk k;
@@ -37,32 +40,23 @@ gb_status gb_lower_conv_item(gb_gpu_builder *b)
     gb_gk_image(&k, "i0", &s->in[0], GB_READ);
     gb_gk_image(&k, "i1", &s->in[1], GB_READ);
     gb_gk_window(&k, &s->u.conv);
-    gb_gk_param(&k, "IN_H", s->in[0].dim[2]);
-    gb_gk_param(&k, "IN_W", s->in[0].dim[3]);
+    gb_gk_param(&k, height, s->in[0].dim[2]);
+    gb_gk_param(&k, width, s->in[0].dim[3]);
     gb_gk_param(&k, "GROUP_IN", s->in[1].dim[1]);
-    gb_gk_param(&k, "GROUP_OUT", s->out[0].dim[1] / s->u.conv.groups);
+    gb_gk_param(&k, "GROUP_OUT", y->dim[1] / s->u.conv.groups);
     gb_gk_image_result(&k, s);
     pixel_grid(&k, &s->out[0], groups);
-    return gb_gk_finish(&k, "conv.item", gb_shader_conv_item, groups);
+    return gb_gk_finish(&k, name, body, groups);
+}
+
+gb_status gb_lower_conv_item(gb_gpu_builder *b)
+{
+    return lower_pixels(b, "conv.item", gb_shader_conv_item, &b->step->out[0], "IN_H", "IN_W");
 }
 
 gb_status gb_lower_conv_input_item(gb_gpu_builder *b)
 {
-    const gb_step *s = b->step;
-    gb_gk k;
-    int64_t groups[3];
-    if (empty(&s->out[0])) return GB_OK;
-    gb_gk_begin(&k, b);
-    gb_gk_image(&k, "i0", &s->in[0], GB_READ);
-    gb_gk_image(&k, "i1", &s->in[1], GB_READ);
-    gb_gk_window(&k, &s->u.conv);
-    gb_gk_param(&k, "OUT_H", s->in[0].dim[2]);
-    gb_gk_param(&k, "OUT_W", s->in[0].dim[3]);
-    gb_gk_param(&k, "GROUP_IN", s->in[1].dim[1]);
-    gb_gk_param(&k, "GROUP_OUT", s->in[0].dim[1] / s->u.conv.groups);
-    gb_gk_image_result(&k, s);
-    pixel_grid(&k, &s->out[0], groups);
-    return gb_gk_finish(&k, "conv_input.item", gb_shader_conv_input_item, groups);
+    return lower_pixels(b, "conv_input.item", gb_shader_conv_input_item, &b->step->in[0], "OUT_H", "OUT_W");
 }
 
 /* --- the filter's gradient --- */
