@@ -21,7 +21,8 @@
 
 #define SLACK 20         /* times the distance of PyTorch's two runs … */
 #define LOSS_FLOOR 1e-5  /* … and at least this, relative */
-#define STATE_FLOOR 1e-3 /* a maximum or a sign may flip where two values are one rounding apart */
+#define STATE_FLOOR 1e-5
+#define CNN_STATE_FLOOR 1e-3 /* a maximum or a sign may flip where two values are one rounding apart */
 
 static struct {
     gb_context *context;
@@ -180,7 +181,8 @@ static void compare_state(gb_trainer *t, const char *name, json_t *want, double 
 
 static void compare_states(gb_trainer *t, json_t *run)
 {
-    double tolerance = STATE_FLOOR + SLACK * number_at(json_object_get(run, "spread"), "state");
+    double least = strcmp(string_at(run, "net"), "cnn") == 0 ? CNN_STATE_FLOOR : STATE_FLOOR;
+    double tolerance = least + SLACK * number_at(json_object_get(run, "spread"), "state");
     const char *name;
     json_t *want;
     json_object_foreach(json_object_get(run, "final"), name, want)
