@@ -296,10 +296,12 @@ static gb_status make_plan(gb_backend_device *dev, const gb_step *s, contraction
 {
     problem_of(s, x);
     gb_contraction problem = x->plan.problem;
+    gb_cpu cpu = dev->cpu;
+    cpu.fast_winograd = s->fast;
     if (dev->variant[0] &&
-        gb_contraction_plan_make(&dev->cpu, &problem, dev->variant, &x->plan, NULL) == GB_OK)
+        gb_contraction_plan_make(&cpu, &problem, dev->variant, &x->plan, NULL) == GB_OK)
         return GB_OK;
-    return gb_contraction_plan_make(&dev->cpu, &problem, NULL, &x->plan, err);
+    return gb_contraction_plan_make(&cpu, &problem, NULL, &x->plan, err);
 }
 
 gb_status gb_cpu_make_contraction(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,

@@ -93,6 +93,7 @@ typedef struct gb_step {
     } u;
     gb_operand scratch;  /* bytes that the backend asked for in query; buffer -1: none */
     uint64_t scratch_bytes;
+    bool fast; /* contractions: F(4x4) and its like are allowed (gb_math) */
     double flops, bytes; /* multiply-adds count 2; bytes that must move at least */
 } gb_step;
 

@@ -130,6 +130,8 @@ gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *
         gb_plan_free(plan);
         return gb_fail(err, GB_OUT_OF_MEMORY, "program", NULL, "no memory for a program");
     }
+    for (int i = 0; i < plan->n_steps; i++)
+        plan->step[i].fast = options && options->math == GB_MATH_FAST;
     *p = (gb_program){.store = store, .dev = store->dev, .plan = plan, .scalars_changed = true};
     gb_status status = plan_memory(p, options, err);
     if (status == GB_OK) status = allocate(p, err);

@@ -34,7 +34,7 @@ static gb_status run_layers(gb_trainer *t, gb_store *store, gb_graph *g, const g
                             const int32_t *labels, char *layer, size_t size, gb_error *err)
 {
     gb_program *p = NULL;
-    gb_program_options o = {.no_fusion = true};
+    gb_program_options o = {.no_fusion = true, .math = t->recipe->math};
     gb_tensor rows = {.dtype = GB_I32, .shape = {.rank = 1, .dim = {images->shape.dim[0]}}, .data = (void *)labels};
     gb_status status = gb_program_create(store, g, &o, &p, err);
     if (!status) status = gb_program_set_input(p, "images", images, err);

@@ -176,6 +176,7 @@ static gb_status read_tree(const gb_yaml *root, gb_recipe *r, gb_error *err)
     r->epochs = o.epochs;
     r->seed = (uint64_t)o.seed;
     r->precision = (gb_precision)o.precision;
+    r->math = (gb_math)o.math;
     if (r->batch % r->micro_batch)
         return gb_yaml_fail(gb_yaml_get(root, "micro_batch"), err, NULL,
                             "'micro_batch' %lld does not divide 'batch' %lld",
@@ -321,7 +322,8 @@ static void write_recipe(FILE *f, const gb_recipe *r, const char *model)
                           .micro_batch = r->micro_batch,
                           .epochs = r->epochs,
                           .seed = (int64_t)r->seed,
-                          .precision = (int)r->precision};
+                          .precision = (int)r->precision,
+                          .math = (int)r->math};
     write_data(f, &r->data);
     write_augments(f, &r->augment);
     fprintf(f, "model:\n%s", model);

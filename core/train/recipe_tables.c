@@ -126,6 +126,7 @@ const gb_option gb_data_table[GB_DATA_ROWS] = {
 /* --- the recipe --- */
 
 static const char *const precision_words[] = {"f32", NULL};
+static const char *const math_words[] = {"exact", "fast", NULL};
 
 const gb_option gb_top_table[GB_TOP_OPTIONS] = {
     TREE(gb_top_options, "data", data, true),
@@ -144,6 +145,10 @@ const gb_option gb_top_table[GB_TOP_OPTIONS] = {
      .type = GB_OPT_CHOICE,
      .offset = offsetof(gb_top_options, precision),
      .choices = precision_words},
+    {.name = "math",
+     .type = GB_OPT_CHOICE,
+     .offset = offsetof(gb_top_options, math),
+     .choices = math_words},
 };
 
 const gb_option gb_clip_table[GB_CLIP_OPTIONS] = {

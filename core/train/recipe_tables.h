@@ -38,9 +38,9 @@ typedef struct gb_top_options { /* the recipe's keys */
     const gb_yaml *data, *model, *loss, *optimizer, *schedule, *clip;
     double l1, l2;
     int64_t batch, micro_batch, epochs, seed;
-    int precision;
+    int precision, math;
 } gb_top_options;
-enum { GB_TOP_OPTIONS = 13 };
+enum { GB_TOP_OPTIONS = 14 };
 extern const gb_option gb_top_table[GB_TOP_OPTIONS];
 
 typedef struct gb_clip_options {

@@ -39,7 +39,8 @@ void gb_trainer_destroy(gb_trainer **trainer)
 
 static gb_status compile(gb_trainer *t, gb_graph *g, gb_program **program, gb_error *err)
 {
-    gb_status status = gb_program_create(t->store, g, NULL, program, err);
+    const gb_program_options options = {.math = t->recipe->math};
+    gb_status status = gb_program_create(t->store, g, &options, program, err);
     if (status) return status;
     const gb_program_info *info = gb_program_get_info(*program);
     uint64_t planned = info->arena_bytes + info->state_bytes + info->other_bytes;

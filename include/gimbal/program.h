@@ -40,6 +40,7 @@ typedef struct gb_program_options { /* zero-initialized: the defaults */
     bool no_fusion;          /* one step per operator: for drift measurements */
     uint64_t memory_limit;   /* fail with OUT_OF_MEMORY if the plan needs more; 0: the device's */
     gb_guard guard;
+    gb_math math;
 } gb_program_options;
 
 typedef struct gb_program_info {

@@ -71,6 +71,7 @@ typedef struct gb_recipe {
     int64_t epochs;
     uint64_t seed;
     gb_precision precision;
+    gb_math math;
 } gb_recipe;
 
 /* Reads a file, or, where no such file exists, the installed recipe of that name ("fashion-mnist").

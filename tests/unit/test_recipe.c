@@ -133,6 +133,7 @@ static const bad_case bad_cases[] = {
     {MINIMAL "optimizer: {sgd: {lr: nan}}\n", NULL, "r.yaml:3:23", "'lr' must be a number", ""},
     {MINIMAL "precision: f23\n", NULL, "r.yaml:3:12", "'precision' cannot be 'f23'",
      "did you mean 'f32'?"},
+    {MINIMAL "math: quick\n", NULL, "r.yaml:3:7", "'math' cannot be 'quick'", "exact, fast"},
     {MINIMAL "schedule: {step: {gamma: 0}}\n", NULL, "r.yaml:3:26", "above 0 and at most 1", ""},
     {MINIMAL "loss: {mse: {label_smoothing: 0.1}}\n", NULL, "r.yaml:3:14",
      "unknown key 'label_smoothing' in 'mse'", "it takes no options"},
