@@ -222,6 +222,16 @@ gb_value gb_op3(gb_graph *g, const char *op, gb_value a, gb_value b, gb_value c)
     return gb_op_list(g, op, (gb_value[]){a, b, c}, 3, NULL, 0);
 }
 
+void gb_graph_guard(gb_graph *g, gb_value condition)
+{
+    for (int i = 0; i < g->n_states && !gb_graph_failed(g); i++) {
+        gb_value state = g->state[i], now = g->value[state].update;
+        if (!now) continue;
+        gb_value kept = gb_op3(g, "Where", condition, now, state);
+        if (kept) g->value[state].update = kept;
+    }
+}
+
 /* --- computed nodes --- */
 
 gb_x gb_x_operand(gb_xb *b, const gb_graph *g, const gb_value *in, int k)

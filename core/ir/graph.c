@@ -191,16 +191,6 @@ void gb_graph_update(gb_graph *g, gb_value state, gb_value value)
     s->update = value;
 }
 
-void gb_graph_guard(gb_graph *g, gb_value condition)
-{
-    for (int i = 0; i < g->n_states && !gb_graph_failed(g); i++) {
-        gb_value state = g->state[i], now = g->value[state].update;
-        if (!now) continue;
-        gb_value kept = gb_op3(g, "Where", condition, now, state);
-        if (kept) g->value[state].update = kept;
-    }
-}
-
 gb_value gb_graph_constant(gb_graph *g, const gb_tensor *value)
 {
     gb_value v = new_value(g, GB_V_CONST, value->dtype, &value->shape, "");
