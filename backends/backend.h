@@ -23,6 +23,10 @@ typedef struct gb_backend_options { /* from the context; strings may be NULL */
 
 typedef struct gb_peak { double gflops, gb_per_s; } gb_peak;
 
+typedef struct gb_span { /* seconds: of work alone; begin: since the run began */
+    double begin, seconds;
+} gb_span;
+
 typedef struct gb_backend {
     const char *name;
     bool diagnostic; /* reference and null: for checks, never chosen by "auto" */
@@ -57,8 +61,8 @@ typedef struct gb_backend {
                               gb_error *err);
     /* Enqueues all steps in order; may return before they are done. */
     gb_status (*program_run)(gb_backend_program *prog, gb_error *err);
-    /* Runs once and measures each step, seconds[plan->n_steps]. */
-    gb_status (*program_time)(gb_backend_program *prog, double *seconds, gb_error *err);
+    /* Runs once and measures each step on the device's own clock, span[plan->n_steps]. */
+    gb_status (*program_time)(gb_backend_program *prog, gb_span *span, gb_error *err);
     int (*program_kernels)(const gb_backend_program *prog); /* distinct kernels; optional */
 
     gb_status (*wait)(gb_backend_device *dev, gb_error *err);

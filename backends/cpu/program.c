@@ -127,12 +127,13 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-gb_status gb_cpu_program_time(gb_backend_program *p, double *seconds, gb_error *err)
+gb_status gb_cpu_program_time(gb_backend_program *p, gb_span *span, gb_error *err)
 {
+    double run = now();
     for (int i = 0; i < p->n_steps; i++) {
         double start = now();
         p->step[i].run(&p->step[i], &p->workers);
-        seconds[i] = now() - start;
+        span[i] = (gb_span){start - run, now() - start};
     }
     return GB_OK;
 }

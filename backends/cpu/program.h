@@ -11,7 +11,7 @@ void gb_cpu_program_destroy(gb_backend_program *prog);
 gb_status gb_cpu_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                               gb_error *err);
 gb_status gb_cpu_program_run(gb_backend_program *prog, gb_error *err);
-gb_status gb_cpu_program_time(gb_backend_program *prog, double *seconds, gb_error *err);
+gb_status gb_cpu_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 gb_status gb_cpu_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);
 
 #endif

@@ -110,9 +110,9 @@ static gb_status program_run(gb_backend_program *prog, gb_error *err)
     return GB_OK;
 }
 
-static gb_status program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+static gb_status program_time(gb_backend_program *prog, gb_span *span, gb_error *err)
 {
-    for (int i = 0; i < prog->plan->n_steps; i++) seconds[i] = 0;
+    for (int i = 0; i < prog->plan->n_steps; i++) span[i] = (gb_span){0};
     return GB_OK;
 }
 

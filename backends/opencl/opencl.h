@@ -49,7 +49,7 @@ void gb_cl_program_destroy(gb_backend_program *prog);
 gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                              gb_error *err);
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
-gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error *err);
+gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_cl_program_kernels(const gb_backend_program *prog);
 gb_status gb_cl_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);
 

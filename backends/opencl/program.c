@@ -126,31 +126,37 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
 }
 
-static cl_int measure(cl_event event, double *seconds)
+/* Adds the event to its step's span; *origin is when the run's first kernel was enqueued (0: this). */
+static cl_int measure(cl_event event, cl_ulong *origin, gb_span *span)
 {
-    cl_ulong begin = 0, end = 0;
-    cl_int code =
-        clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin, NULL);
-    if (!code)
-        code = clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, NULL);
-    if (!code) *seconds += (double)(end - begin) * 1e-9;
+    static const cl_profiling_info what[] = {CL_PROFILING_COMMAND_QUEUED,
+                                             CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END};
+    cl_ulong t[3] = {0};
+    cl_int code = CL_SUCCESS;
+    for (int i = 0; i < 3 && !code; i++)
+        code = clGetEventProfilingInfo(event, what[i], sizeof t[i], &t[i], NULL);
+    if (code) return code;
+    if (!*origin) *origin = t[0];
+    if (span->seconds <= 0) span->begin = t[1] > *origin ? (double)(t[1] - *origin) * 1e-9 : 0;
+    span->seconds += (double)(t[2] - t[1]) * 1e-9;
     return code;
 }
 
-gb_status gb_cl_program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err)
 {
     gb_backend_device *dev = prog->dev;
+    cl_ulong origin = 0;
     cl_int code = clFinish(dev->queue);
     if (!code && !dev->timing)
         dev->timing = clCreateCommandQueue(dev->context, dev->id, CL_QUEUE_PROFILING_ENABLE, &code);
     cl_event *event = calloc((size_t)prog->gpu->n_launches + 1, sizeof(cl_event));
     if (!event) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for events");
-    for (int i = 0; i < prog->n_steps; i++) seconds[i] = 0;
+    for (int i = 0; i < prog->n_steps; i++) span[i] = (gb_span){0};
     for (int i = 0; i < prog->gpu->n_launches && !code; i++)
         code = enqueue(prog, i, dev->timing, &event[i]);
     if (!code) code = clFinish(dev->timing);
     for (int i = 0; i < prog->gpu->n_launches && event[i]; i++) {
-        if (!code) code = measure(event[i], &seconds[prog->gpu->launch[i].step]);
+        if (!code) code = measure(event[i], &origin, &span[prog->gpu->launch[i].step]);
         clReleaseEvent(event[i]);
     }
     free(event);
@@ -171,10 +177,10 @@ static gb_status run_peak(gb_backend_program *prog, gb_backend_buffer *const *bu
 {
     gb_status s = gb_cl_program_bind(prog, buffer, err);
     for (int i = 0; i < PEAK_RUNS && s == GB_OK; i++) {
-        double seconds[2];
-        s = gb_cl_program_time(prog, seconds, err);
+        gb_span span[2];
+        s = gb_cl_program_time(prog, span, err);
         for (int k = 0; k < 2 && s == GB_OK && i > 0; k++) /* the first one warms up */
-            if (i == 1 || seconds[k] < best[k]) best[k] = seconds[k];
+            if (i == 1 || span[k].seconds < best[k]) best[k] = span[k].seconds;
     }
     return s;
 }

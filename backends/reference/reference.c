@@ -112,15 +112,16 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static gb_status program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+static gb_status program_time(gb_backend_program *prog, gb_span *span, gb_error *err)
 {
+    double run = now();
     load_scalars(prog);
     for (int i = 0; i < prog->plan->n_steps; i++) {
         const gb_step *s = &prog->plan->step[i];
         double start = now();
         gb_status status = kinds[s->kind](prog, s, err);
         if (status != GB_OK) return status;
-        if (seconds) seconds[i] = now() - start;
+        if (span) span[i] = (gb_span){start - run, now() - start};
     }
     return GB_OK;
 }

@@ -9,10 +9,10 @@ static gb_status best_of(gb_backend_program *prog, gb_backend_buffer *const *buf
 {
     gb_status status = gb_vk_program_bind(prog, buffer, err);
     for (int i = 0; i < RUNS && !status; i++) {
-        double seconds[2];
-        status = gb_vk_program_time(prog, seconds, err);
+        gb_span span[2];
+        status = gb_vk_program_time(prog, span, err);
         for (int k = 0; k < 2 && !status && i > 0; k++)
-            if (i == 1 || seconds[k] < best[k]) best[k] = seconds[k];
+            if (i == 1 || span[k].seconds < best[k]) best[k] = span[k].seconds;
     }
     return status;
 }

@@ -355,7 +355,7 @@ static int record_step(gb_backend_program *p, VkCommandBuffer commands, int step
 }
 
 static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands, VkQueryPool pool,
-                                double *seconds, gb_error *err)
+                                gb_span *span, gb_error *err)
 {
     gb_backend_device *dev = p->dev;
     uint32_t n = (uint32_t)p->n_steps + 1;
@@ -382,9 +382,10 @@ static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands,
     uint64_t mask = dev->physical.timestamp_bits >= 64
                         ? UINT64_MAX
                         : ((uint64_t)1 << dev->physical.timestamp_bits) - 1;
+    double second = dev->physical.limits.timestampPeriod * 1e-9;
     for (int s = 0; s < p->n_steps && !status; s++)
-        seconds[s] =
-            (double)((tick[s + 1] - tick[s]) & mask) * dev->physical.limits.timestampPeriod * 1e-9;
+        span[s] = (gb_span){(double)((tick[s] - tick[0]) & mask) * second,
+                            (double)((tick[s + 1] - tick[s]) & mask) * second};
     free(tick);
     return status;
 }
@@ -397,11 +398,12 @@ static double now(void)
 }
 
 /* For queues without timers: a submission a step. */
-static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, double *seconds,
+static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, gb_span *span,
                               gb_error *err)
 {
     gb_backend_device *dev = p->dev;
     gb_status status = gb_vk_wait(dev, err);
+    double run = now();
     for (int s = 0, launch = 0; s < p->n_steps && !status; s++) {
         status = begin(dev, commands, VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT, err);
         if (status) return status;
@@ -410,12 +412,12 @@ static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, d
         double start = now();
         if (!status) status = gb_vk_submit(dev, &commands, 1, err);
         if (!status) status = gb_vk_wait(dev, err);
-        seconds[s] = now() - start;
+        span[s] = (gb_span){start - run, now() - start};
     }
     return status;
 }
 
-gb_status gb_vk_program_time(gb_backend_program *p, double *seconds, gb_error *err)
+gb_status gb_vk_program_time(gb_backend_program *p, gb_span *span, gb_error *err)
 {
     if (!p->buffer)
         return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
@@ -429,11 +431,11 @@ gb_status gb_vk_program_time(gb_backend_program *p, double *seconds, gb_error *e
                                       .queryType = VK_QUERY_TYPE_TIMESTAMP,
                                       .queryCount = (uint32_t)p->n_steps + 1};
         VkResult r = dev->vk.CreateQueryPool(dev->handle, &info, NULL, &pool);
-        status = r == VK_SUCCESS ? time_on_device(p, commands, pool, seconds, err)
+        status = r == VK_SUCCESS ? time_on_device(p, commands, pool, span, err)
                                  : gb_vk_fail(dev, r, "creating timers", err);
         if (pool) dev->vk.DestroyQueryPool(dev->handle, pool, NULL);
     } else {
-        status = time_on_host(p, commands, seconds, err);
+        status = time_on_host(p, commands, span, err);
     }
     dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, 1, &commands);
     return status;

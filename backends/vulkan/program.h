@@ -15,7 +15,7 @@ void gb_vk_program_destroy(gb_backend_program *prog);
 gb_status gb_vk_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                              gb_error *err);
 gb_status gb_vk_program_run(gb_backend_program *prog, gb_error *err);
-gb_status gb_vk_program_time(gb_backend_program *prog, double *seconds, gb_error *err);
+gb_status gb_vk_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_vk_program_kernels(const gb_backend_program *prog);
 gb_backend_device *gb_vk_program_device(const gb_backend_program *prog);
 

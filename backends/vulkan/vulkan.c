@@ -117,9 +117,9 @@ static gb_status program_run(gb_backend_program *prog, gb_error *err)
     return checked(gb_vk_program_device(prog), gb_vk_program_run(prog, err), err);
 }
 
-static gb_status program_time(gb_backend_program *prog, double *seconds, gb_error *err)
+static gb_status program_time(gb_backend_program *prog, gb_span *span, gb_error *err)
 {
-    return checked(gb_vk_program_device(prog), gb_vk_program_time(prog, seconds, err), err);
+    return checked(gb_vk_program_device(prog), gb_vk_program_time(prog, span, err), err);
 }
 
 static gb_status wait(gb_backend_device *dev, gb_error *err)

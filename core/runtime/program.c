@@ -31,7 +31,7 @@ void gb_program_destroy(gb_program **program)
     free(p->input_set);
     free(p->scalar);
     free(p->row);
-    free(p->seconds);
+    free(p->span);
     free(p);
     *program = NULL;
 }
@@ -65,8 +65,8 @@ static gb_status allocate(gb_program *p, gb_error *err)
     p->input_set = calloc((size_t)plan->n_inputs + 1, sizeof *p->input_set);
     p->scalar = calloc((size_t)plan->n_scalars + 1, sizeof *p->scalar);
     p->row = calloc((size_t)plan->n_steps + 1, sizeof *p->row);
-    p->seconds = calloc((size_t)plan->n_steps + 1, sizeof *p->seconds);
-    if (p->buffer && p->state && p->input_set && p->scalar && p->row && p->seconds) return GB_OK;
+    p->span = calloc((size_t)plan->n_steps + 1, sizeof *p->span);
+    if (p->buffer && p->state && p->input_set && p->scalar && p->row && p->span) return GB_OK;
     return gb_fail(err, GB_OUT_OF_MEMORY, "program", NULL, "the host has no memory for a program");
 }
 
@@ -261,19 +261,32 @@ gb_status gb_program_output_f64(gb_program *program, const char *name, gb_tensor
     return output(program, name, true, value, err);
 }
 
+static void describe_step(gb_program *p, int i)
+{
+    const gb_step *s = &p->plan->step[i];
+    gb_step_time *row = &p->row[i];
+    gb_answer answer = {.ok = false};
+    ask_device(p->dev, s, &answer);
+    *row = (gb_step_time){.path = s->path,
+                          .phase = s->phase,
+                          .kind = gb_step_kind_name(s->kind),
+                          .flops = s->flops,
+                          .bytes = s->bytes,
+                          .scratch_bytes = s->scratch_bytes};
+    snprintf(row->variant, sizeof row->variant, "%s", answer.variant);
+}
+
 gb_status gb_program_profile(gb_program *program, const gb_step_time **rows, int *n, gb_error *err)
 {
     if (!program || !rows || !n) return null_argument("program", err);
     gb_status status = prepare(program, err);
     if (status == GB_OK)
-        status = program->dev->backend->program_time(program->prog, program->seconds, err);
+        status = program->dev->backend->program_time(program->prog, program->span, err);
     if (status != GB_OK) return status;
     for (int i = 0; i < program->plan->n_steps; i++) {
-        const gb_step *s = &program->plan->step[i];
-        program->row[i] = (gb_step_time){.path = s->path, .phase = s->phase,
-                                         .kind = gb_step_kind_name(s->kind),
-                                         .seconds = program->seconds[i], .flops = s->flops,
-                                         .bytes = s->bytes};
+        if (!program->row[i].kind) describe_step(program, i);
+        program->row[i].begin = program->span[i].begin;
+        program->row[i].seconds = program->span[i].seconds;
     }
     *rows = program->row;
     *n = program->plan->n_steps;

@@ -115,7 +115,7 @@ struct gb_program {
     bool scalars_changed, guarded;
     gb_program_info info;
     gb_step_time *row;
-    double *seconds;
+    gb_span *span;
     gb_program *next; /* of those that share the store's arenas */
 };
 

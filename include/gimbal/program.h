@@ -76,12 +76,15 @@ GB_API gb_status gb_program_output(gb_program *program, const char *name, gb_ten
 GB_API gb_status gb_program_output_f64(gb_program *program, const char *name, gb_tensor *value,
                                        gb_error *err);
 
-/* One run with a time per step: rows of path, phase, kind, seconds, flops, bytes. Owned by the
- * program until the next call. */
+/* One step of a run, as the device's clock saw it. */
 typedef struct gb_step_time {
-    const char *path, *phase, *kind;
-    double seconds, flops, bytes;
+    const char *path, *phase, *kind; /* phase: "forward", "backward", "update" */
+    double begin;                    /* seconds since the run began; rows are in order */
+    double seconds, flops, bytes;    /* bytes: that must move at least */
+    uint64_t scratch_bytes;
+    char variant[48]; /* the implementation, in the backend's words */
 } gb_step_time;
+/* One run with a row per step, owned by the program until the next call. Errors: as of runs. */
 GB_API gb_status gb_program_profile(gb_program *program, const gb_step_time **rows, int *n,
                                     gb_error *err);
 

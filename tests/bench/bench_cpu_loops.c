@@ -83,10 +83,11 @@ static void finish(bench *s, chain *c, const char *name, const gb_x *y, int n)
         exit(1);
     }
     b->program_bind(p, c->data, &err);
-    double best = 1e9, seconds;
+    double best = 1e9;
+    gb_span span;
     for (int i = 0; i < 12; i++) {
-        b->program_time(p, &seconds, &err);
-        if (seconds < best) best = seconds;
+        b->program_time(p, &span, &err);
+        if (span.seconds < best) best = span.seconds;
     }
     double rate = c->bytes / best * 1e-9;
     printf("%-34s %7.2f ms %7.1f GB/s  %.2f of triad\n", name, best * 1e3, rate, rate / s->triad);

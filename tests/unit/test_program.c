@@ -398,7 +398,8 @@ static void profile_names_layers_and_memory_is_counted(void **state)
     for (int i = 0; i < n; i++) {
         assert_non_null(rows[i].path);
         matmuls += strcmp(rows[i].kind, "matmul") == 0 && strncmp(rows[i].path, "layers.", 7) == 0;
-        assert_true(rows[i].seconds >= 0);
+        assert_true(rows[i].seconds >= 0 && rows[i].variant[0]);
+        assert_true(i == 0 || rows[i].begin >= rows[i - 1].begin + rows[i - 1].seconds);
     }
     assert_true(matmuls >= 5 - 1); /* two forward, three backward less the input's */
     gb_device_memory(f->dev, &now, &peak);

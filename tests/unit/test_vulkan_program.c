@@ -149,11 +149,13 @@ static void steps_are_timed(void **state)
     fixture *f = need_device(state);
     uint32_t bits = f->dev->physical.timestamp_bits;
     for (int pass = 0; pass < 2; pass++) {
-        double seconds[3] = {-1, -1, -1};
+        gb_span span[3] = {{-1, -1}, {-1, -1}, {-1, -1}};
         f->dev->physical.timestamp_bits = pass ? 0 : bits;
         ok(be->program_bind(f->program, f->buffer[0], &err));
-        ok(be->program_time(f->program, seconds, &err));
-        for (int i = 0; i < 3; i++) assert_true(seconds[i] > 0 && seconds[i] < 10);
+        ok(be->program_time(f->program, span, &err));
+        for (int i = 0; i < 3; i++) assert_true(span[i].seconds > 0 && span[i].seconds < 10);
+        for (int i = 1; i < 3; i++)
+            assert_true(span[i].begin >= span[i - 1].begin + 0.999 * span[i - 1].seconds);
     }
     f->dev->physical.timestamp_bits = bits;
 }
