@@ -30,6 +30,9 @@ typedef struct gb_span { /* seconds: of work alone; begin: since the run began *
 typedef struct gb_backend {
     const char *name;
     bool diagnostic; /* reference and null: for checks, never chosen by "auto" */
+    /* A name for the sources of what computes: it changes when they do, and choices made by
+     * measurement end with it. NULL: there is nothing to choose from. */
+    const char *kernels;
     /* Lists devices. Finding none is no failure: *n = 0 and reason says why in one line. The
      * runtime fills backend and same_as, and id where it is empty ("name:index"). */
     gb_status (*enumerate)(const gb_backend_options *o, gb_device_info *out, int cap, int *n,
@@ -49,8 +52,13 @@ typedef struct gb_backend {
     gb_status (*buffer_read)(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
                              uint64_t bytes, void *dst, gb_error *err);
 
-    /* Can this step run, and what does it want? Cheap: no kernel is built. */
+    /* Can this step run, and what does it want? Cheap: no kernel is built. Where step->variant names
+     * an implementation, the answer is about that one, and programs take that one. */
     void (*query)(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+    /* The names of the implementations that can run the step and are worth measuring, in any order,
+     * for step->variant: at most cap, static storage. Returns how many. Optional: there is never
+     * more than one. */
+    int (*variants)(gb_backend_device *dev, const gb_step *step, const char **name, int cap);
 
     /* Builds kernels (through caches) for a plan, which outlives the program. */
     gb_status (*program_create)(gb_backend_device *dev, const gb_plan *plan,

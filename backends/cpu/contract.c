@@ -298,6 +298,7 @@ static gb_status make_plan(gb_backend_device *dev, const gb_step *s, contraction
     gb_contraction problem = x->plan.problem;
     gb_cpu cpu = dev->cpu;
     cpu.fast_winograd = s->fast;
+    if (s->variant[0]) return gb_contraction_plan_make(&cpu, &problem, s->variant, &x->plan, err);
     if (dev->variant[0] &&
         gb_contraction_plan_make(&cpu, &problem, dev->variant, &x->plan, NULL) == GB_OK)
         return GB_OK;
@@ -349,4 +350,16 @@ void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_an
     answer->scratch_bytes = (x.plan.scratch_bytes + 255) / 256 * 256;
     snprintf(answer->variant, sizeof answer->variant, "%s", gb_contraction_plan_name(&x.plan));
     gb_contraction_plan_free(&x.plan);
+}
+
+int gb_cpu_contraction_variants(gb_backend_device *dev, const gb_step *step, const char **name,
+                                int cap)
+{
+    contraction x = {.a = 0};
+    gb_cpu cpu = dev->cpu;
+    int n = 0;
+    cpu.fast_winograd = step->fast;
+    problem_of(step, &x);
+    while (n < cap && (name[n] = gb_contraction_candidate(&cpu, &x.plan.problem, (size_t)n))) n++;
+    return n;
 }

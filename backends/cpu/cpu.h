@@ -73,6 +73,8 @@ gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, gb_cp
 
 /* Why a contraction cannot run, or its implementation and scratch. */
 void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+int gb_cpu_contraction_variants(gb_backend_device *dev, const gb_step *step, const char **name,
+                                int cap);
 
 extern const gb_backend gb_cpu_backend;
 

@@ -8,6 +8,7 @@
 
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/program.h"
+#include "backends/versions.h"
 
 static void read_name(char *name, size_t size)
 {
@@ -161,6 +162,7 @@ static bool lost(gb_backend_device *dev)
 
 const gb_backend gb_cpu_backend = {
     .name = "cpu",
+    .kernels = gb_kernels_cpu,
     .enumerate = enumerate,
     .open = open_device,
     .close = close_device,
@@ -169,6 +171,7 @@ const gb_backend gb_cpu_backend = {
     .buffer_write = buffer_write,
     .buffer_read = buffer_read,
     .query = gb_cpu_query,
+    .variants = gb_cpu_variants,
     .program_create = gb_cpu_program_create,
     .program_destroy = gb_cpu_program_destroy,
     .program_bind = gb_cpu_program_bind,

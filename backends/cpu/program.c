@@ -35,6 +35,13 @@ void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
     gb_cpu_query_contraction(dev, gb_cpu_widen(step, &wide) ? &wide : step, answer);
 }
 
+int gb_cpu_variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)
+{
+    gb_step wide;
+    if (makers[step->kind] != gb_cpu_make_contraction) return 0;
+    return gb_cpu_contraction_variants(dev, gb_cpu_widen(step, &wide) ? &wide : step, name, cap);
+}
+
 static gb_status make_step(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
                            gb_error *err)
 {

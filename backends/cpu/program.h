@@ -5,6 +5,7 @@
 #include "backends/cpu/cpu.h"
 
 void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+int gb_cpu_variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap);
 gb_status gb_cpu_program_create(gb_backend_device *dev, const gb_plan *plan,
                                 gb_backend_program **prog, gb_error *err);
 void gb_cpu_program_destroy(gb_backend_program *prog);

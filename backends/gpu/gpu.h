@@ -74,8 +74,9 @@ static inline uint64_t gb_gpu_bind_offset(const gb_gpu_caps *caps, const gb_gpu_
     return caps->binding_align ? b->offset - b->offset % caps->binding_align : 0;
 }
 
-/* Backend slot query: all of it that does not need a device. */
+/* Backend slots query and variants: all of them that does not need a device. */
 void gb_gpu_query(const gb_gpu_caps *caps, const gb_step *step, gb_answer *answer);
+int gb_gpu_variants(const gb_gpu_caps *caps, const gb_step *step, const char **name, int cap);
 /* Errors: UNSUPPORTED (names the step), OUT_OF_MEMORY. The program does not refer to the plan. */
 gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
                                 gb_gpu_program **program, gb_error *err);

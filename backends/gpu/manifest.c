@@ -51,8 +51,29 @@ static const gb_gpu_variant *first(const gb_gpu_caps *caps, const gb_step *step,
     return NULL;
 }
 
+static const gb_gpu_variant *named(const gb_gpu_caps *caps, const gb_step *step)
+{
+    for (int i = 0; i < gb_gpu_manifest_size; i++) {
+        const gb_gpu_variant *v = &gb_gpu_manifest[i];
+        if (v->kind == step->kind && strcmp(v->name, step->variant) == 0)
+            return !v->applies || v->applies(caps, step) ? v : NULL;
+    }
+    return NULL;
+}
+
 const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step)
 {
+    if (step->variant[0]) return named(caps, step);
     const gb_gpu_variant *v = caps->variant ? first(caps, step, caps->variant) : NULL;
     return v ? v : first(caps, step, NULL);
+}
+
+int gb_gpu_variants(const gb_gpu_caps *caps, const gb_step *step, const char **name, int cap)
+{
+    int n = 0;
+    for (int i = 0; i < gb_gpu_manifest_size && n < cap; i++) {
+        const gb_gpu_variant *v = &gb_gpu_manifest[i];
+        if (v->kind == step->kind && (!v->applies || v->applies(caps, step))) name[n++] = v->name;
+    }
+    return n;
 }

@@ -17,7 +17,7 @@ typedef struct gb_gpu_variant {
 extern const gb_gpu_variant gb_gpu_manifest[];
 extern const int gb_gpu_manifest_size;
 
-/* NULL: none applies. */
+/* The variant that step->variant names, else the default. NULL: none applies. */
 const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step);
 
 static inline int64_t gb_div_up(int64_t a, int64_t b)

@@ -41,7 +41,8 @@ void gb_gpu_query(const gb_gpu_caps *caps, const gb_step *step, gb_answer *answe
     for (int i = 0; i < step->n_in && !why; i++) why = refuse(caps, &step->in[i]);
     for (int i = 0; i < step->n_out && !why; i++) why = refuse(caps, &step->out[i]);
     const gb_gpu_variant *v = why ? NULL : gb_gpu_pick(caps, step);
-    if (!why && !v) why = "no kernel for this kind of step";
+    if (!why && !v)
+        why = step->variant[0] ? "no such kernel for this step" : "no kernel for this kind of step";
     if (why) {
         snprintf(answer->reason, sizeof answer->reason, "%s", why);
         return;

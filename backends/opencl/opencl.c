@@ -1,4 +1,5 @@
 #include "backends/opencl/opencl.h"
+#include "backends/versions.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -335,6 +336,11 @@ static void query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
     gb_gpu_query(&dev->caps, step, answer);
 }
 
+static int variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)
+{
+    return gb_gpu_variants(&dev->caps, step, name, cap);
+}
+
 static gb_status device_wait(gb_backend_device *dev, gb_error *err)
 {
     cl_int code = clFinish(dev->queue);
@@ -348,6 +354,7 @@ static bool device_lost(gb_backend_device *dev)
 
 const gb_backend gb_opencl_backend = {
     .name = "opencl",
+    .kernels = gb_kernels_opencl,
     .enumerate = enumerate,
     .open = device_open,
     .close = device_close,
@@ -356,6 +363,7 @@ const gb_backend gb_opencl_backend = {
     .buffer_write = buffer_write,
     .buffer_read = buffer_read,
     .query = query,
+    .variants = variants,
     .program_create = gb_cl_program_create,
     .program_destroy = gb_cl_program_destroy,
     .program_bind = gb_cl_program_bind,

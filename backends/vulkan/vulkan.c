@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/versions.h"
 #include "backends/vulkan/program.h"
 
 extern const gb_backend gb_vulkan_backend;
@@ -94,6 +95,11 @@ static void query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
     gb_gpu_query(&dev->caps, step, answer);
 }
 
+static int variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)
+{
+    return gb_gpu_variants(&dev->caps, step, name, cap);
+}
+
 static gb_status program_create(gb_backend_device *dev, const gb_plan *plan,
                                 gb_backend_program **prog, gb_error *err)
 {
@@ -138,6 +144,7 @@ static bool lost(gb_backend_device *dev)
 }
 
 const gb_backend gb_vulkan_backend = {.name = "vulkan",
+                                      .kernels = gb_kernels_vulkan,
                                       .enumerate = enumerate,
                                       .open = gb_vk_device_open,
                                       .close = gb_vk_device_close,
@@ -146,6 +153,7 @@ const gb_backend gb_vulkan_backend = {.name = "vulkan",
                                       .buffer_write = buffer_write,
                                       .buffer_read = buffer_read,
                                       .query = query,
+                                      .variants = variants,
                                       .program_create = program_create,
                                       .program_destroy = gb_vk_program_destroy,
                                       .program_bind = program_bind,

@@ -71,8 +71,11 @@ typedef struct gb_window { /* of convolutions and pools; [0] is height, [1] is w
     bool count_pad; /* AVGPOOL: divide by the window's part of the padded image, not of the image */
 } gb_window;
 
+enum { GB_VARIANT_SIZE = 48 }; /* of an implementation's name, terminated */
+
 typedef struct gb_step {
     gb_step_kind kind;
+    char variant[GB_VARIANT_SIZE]; /* the implementation that is wanted; "": the backend's choice */
     const char *path;  /* the layer that it belongs to ("layers.3.conv"), never NULL */
     const char *phase; /* "forward", "backward", "update" */
     int n_in, n_out;
@@ -140,7 +143,7 @@ typedef struct gb_answer {
     bool ok;
     char reason[200];        /* why not */
     uint64_t scratch_bytes;  /* wanted while the step runs, aligned to 256 */
-    char variant[48];        /* the implementation that would be taken */
+    char variant[GB_VARIANT_SIZE]; /* the implementation that would be taken */
 } gb_answer;
 
 const char *gb_step_kind_name(gb_step_kind kind);

@@ -28,6 +28,23 @@ static bool lacks_dtype(const subject *s)
     return half || (s->c->storages & 1u << GB_S_BF16 && !(s->info->dtypes & 1u << GB_BF16));
 }
 
+/* Every other implementation that the step can be given. */
+static void run_variants(const subject *s, const gb_outcome *want, const char *known)
+{
+    const char *name[32];
+    int n = s->backend->variants ? s->backend->variants(s->dev, &s->c->step, name, 32) : 0;
+    for (int i = 0; i < n; i++) {
+        gb_case copy = *s->c; /* what it allocates goes into the case's arena */
+        gb_outcome got;
+        if (strcmp(name[i], known) == 0) continue;
+        snprintf(copy.step.variant, sizeof copy.step.variant, "%s", name[i]);
+        gb_case_run(&copy, s->backend, s->dev, &got);
+        if (got.rejected) fail_msg("%s was offered and rejected: %s", name[i], got.reason);
+        assert_string_equal(got.variant, name[i]);
+        gb_case_compare(&copy, &got, want);
+    }
+}
+
 static void run_case(void **state)
 {
     const subject *s = *state;
@@ -38,6 +55,19 @@ static void run_case(void **state)
     gb_case_run(s->c, s->backend, s->dev, &got);
     if (got.rejected) fail_msg("rejected: %s", got.reason);
     gb_case_compare(s->c, &got, &want);
+    run_variants(s, &want, got.variant);
+}
+
+static void an_unknown_variant_is_refused(void **state)
+{
+    const subject *s = *state;
+    gb_answer answer = {.ok = true};
+    gb_step step = s->c->step;
+    snprintf(step.variant, sizeof step.variant, "no such variant");
+    if (!s->backend->variants || !s->backend->variants(s->dev, &step, &(const char *){0}, 1)) skip();
+    s->backend->query(s->dev, &step, &answer);
+    assert_false(answer.ok);
+    assert_true(answer.reason[0]);
 }
 
 /* All cases on one device; number of failures. */
@@ -63,8 +93,16 @@ static int run_device(const gb_backend *b, const gb_backend_options *o, int inde
         tests[n] = (struct CMUnitTest){.name = names[n], .test_func = run_case,
                                        .initial_state = &subjects[n]};
     }
+    for (int i = 0; i < n && n < MAX_CASES; i++) { /* the first contraction */
+        if (cases[i].step.kind != GB_STEP_MATMUL) continue;
+        tests[n++] = (struct CMUnitTest){.name = "an unknown variant is refused",
+                                         .test_func = an_unknown_variant_is_refused,
+                                         .initial_state = &subjects[i]};
+        break;
+    }
     int failures = _cmocka_run_group_tests(b->name, tests, (size_t)n, NULL, NULL);
-    for (int i = 0; i < n; i++) gb_case_free(&cases[i]);
+    for (int i = 0; i < n; i++)
+        if (tests[i].test_func == run_case) gb_case_free(&cases[i]);
     gb_reference_backend.close(reference);
     b->close(dev);
     return failures;

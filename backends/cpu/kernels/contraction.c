@@ -43,6 +43,14 @@ gb_status gb_contraction_plan_make(const gb_cpu *cpu, const gb_contraction *prob
                    "this implementation cannot do this contraction");
 }
 
+const char *gb_contraction_candidate(const gb_cpu *cpu, const gb_contraction *problem, size_t index)
+{
+    for (const gb_contraction_impl *const *impl = impls_of(cpu->isa); *impl; impl++)
+        if (*impl != &gb_contraction_plain && (*impl)->can(cpu, problem) && !index--)
+            return (*impl)->name;
+    return NULL;
+}
+
 void gb_contraction_plan_free(gb_contraction_plan *plan)
 {
     if (plan->impl && plan->impl->release && plan->state) plan->impl->release(plan);

@@ -102,6 +102,11 @@ typedef struct gb_contraction_plan {
 gb_status gb_contraction_plan_make(const gb_cpu *cpu, const gb_contraction *problem,
                                    const char *name, gb_contraction_plan *plan, gb_error *err);
 
+/* The name of implementation number index of those that can do the problem and are made for speed;
+ * NULL past the end. */
+const char *gb_contraction_candidate(const gb_cpu *cpu, const gb_contraction *problem,
+                                     size_t index);
+
 void gb_contraction_plan_free(gb_contraction_plan *plan);
 
 /* Runs a plan. Several threads may run plans at a time, one plan too if each has its own scratch;
