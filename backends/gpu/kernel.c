@@ -109,6 +109,7 @@ static int add_binding(gb_gk *k, gb_gpu_binding w, gb_storage storage)
     if (k->status != GB_OK) return 0;
     k->binding[k->n_bindings] = w;
     k->storage[k->n_bindings] = storage;
+    k->base[k->n_bindings] = -1;
     return k->n_bindings++;
 }
 
@@ -133,9 +134,11 @@ static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t f
                         gb_storage storage)
 {
     uint64_t start = gb_gpu_bind_offset(k->b->caps, &w);
-    int binding = add_binding(k, w, storage);
-    define_access(k, name, binding, storage,
-                  add_param(k, (int64_t)((first - start) / gb_storage_size(storage))));
+    int binding = add_binding(k, w, storage), *base = &k->base[binding];
+    const int64_t offset = (int64_t)((first - start) / gb_storage_size(storage));
+    /* In place: one parameter, so that compilers see that loads and stores meet at equal indices. */
+    if (k->status == GB_OK && (*base < 0 || k->param[*base] != offset)) *base = add_param(k, offset);
+    define_access(k, name, binding, storage, *base);
 }
 
 void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access)

@@ -47,6 +47,7 @@ typedef struct gb_gk {
     int n_bindings, n_params;
     gb_gpu_binding binding[GB_GPU_MAX_BINDINGS];
     gb_storage storage[GB_GPU_MAX_BINDINGS];
+    int base[GB_GPU_MAX_BINDINGS]; /* the parameter that holds its first element's offset */
     int32_t param[GB_GK_MAX_PARAMS];
     bool uses_random, uses_math;
     gb_status status; /* the first failure */

@@ -196,6 +196,15 @@ typedef struct gb_pack { /* B before packing: p's k levels and columns, and an o
     gb_space batch; /* operands b and p */
 } gb_pack;
 
+/* Compilers make vectors of loops whose stride they know to be 1. */
+static void stride(gb_gk *k, const char *name, int64_t v)
+{
+    if (v == 1)
+        gb_gk_define(k, name, "1");
+    else
+        gb_gk_param(k, name, v);
+}
+
 static gb_status pack_panels(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from,
                              gb_operand source, uint64_t offset, uint64_t bytes)
 {
@@ -209,12 +218,12 @@ static gb_status pack_panels(gb_gpu_builder *b, const gb_panel *p, const gb_pack
     gb_gk_param(&k, "N", p->n);
     gb_gk_param(&k, "K_BLOCK", block);
     three(&k, "K", from->k);
-    three(&k, "B_K", from->stride);
+    gb_gk_param(&k, "B_K0", from->stride[0]);
+    gb_gk_param(&k, "B_K1", from->stride[1]);
+    stride(&k, "B_K2", from->stride[2]);
+    stride(&k, "B_N", from->n);
     gb_gk_param(&k, "B_FIRST", from->offset);
-    if (from->n == 1)
-        gb_gk_define(&k, "B_N", "1");
-    else
-        gb_gk_param(&k, "B_N", from->n);
+    if (from->stride[2] == 1 && from->n != 1) gb_gk_define(&k, "ALONG_K", "1");
     walk_batch(&k, from->batch);
     return gb_gk_finish(&k, "panel.pack", gb_shader_panel_pack, groups);
 }
@@ -579,20 +588,19 @@ static gb_status join_filter(gb_gpu_builder *b, const gb_filter_plan *f, uint64_
 {
     const gb_operand *dw = &b->step->out[0];
     const gb_panel *p = &f->p;
-    const int64_t count = dw->dim[0] * dw->dim[1] * dw->dim[2] * dw->dim[3];
-    const int64_t local = gb_min(64, b->caps->max_local);
+    const int64_t m = p->m[0] * p->m[1] * p->m[2], block = 16;
     gb_gk k;
     gb_gk_begin(&k, b);
-    gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_scratch(&k, "part", at, (int64_t)(f->parts / 4), GB_S_F32, GB_READ);
     gb_gk_operand(&k, "o0", dw, GB_WRITE);
-    gb_gk_param(&k, "COUNT", count);
-    gb_gk_param(&k, "M", p->m[0] * p->m[1] * p->m[2]);
+    gb_gk_define(&k, "BLOCK", "%d", (int)block);
+    gb_gk_param(&k, "M", m);
     gb_gk_param(&k, "PITCH", count_panels(p) * panel_width(p));
     gb_gk_param(&k, "SHARES", p->shares);
     gb_gk_param(&k, "GROUP_OUT", p->n);
     return gb_gk_finish(&k, "filter.join", gb_shader_filter_join,
-                        (const int64_t[3]){gb_div_up(count, local), 1, 1});
+                        (const int64_t[3]){gb_div_up(p->n, block), gb_div_up(m, block),
+                                          b->step->u.conv.groups});
 }
 
 gb_status gb_lower_filter_panel(gb_gpu_builder *b)
