@@ -3,10 +3,14 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { ALLOCATE_MIN = 16384, BLOCK = 32768, MAP_MIN = 256 << 10 };
 
 typedef struct block {
     struct block *next;
     size_t used, size;
+    size_t mapped; /* bytes, where it is a mapping of its own */
     _Alignas(16) unsigned char data[];
 } block;
 
@@ -24,9 +28,30 @@ void gb_arena_destroy(gb_arena *arena)
     if (!arena) return;
     for (block *b = arena->first, *next; b; b = next) {
         next = b->next;
-        free(b);
+        if (b->mapped)
+            munmap(b, b->mapped);
+        else
+            free(b);
     }
     free(arena);
+}
+
+/* Large ones, weights mostly, are mapped: what malloc keeps of them would stay in the process's
+ * memory through a whole training run. */
+static block *new_block(size_t size)
+{
+    size_t bytes = sizeof(block) + size;
+    block *b;
+    if (size >= MAP_MIN) {
+        b = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (b == MAP_FAILED) return NULL;
+        b->mapped = bytes;
+    } else {
+        b = calloc(1, bytes);
+        if (!b) return NULL;
+    }
+    b->size = size;
+    return b;
 }
 
 void *gb_arena_alloc(gb_arena *arena, size_t bytes)
@@ -35,10 +60,8 @@ void *gb_arena_alloc(gb_arena *arena, size_t bytes)
     bytes = (bytes + 15) / 16 * 16;
     block *b = arena->first;
     if (!b || b->size - b->used < bytes) {
-        size_t size = bytes > 16384 ? bytes : 32768;
-        b = calloc(1, sizeof *b + size);
+        b = new_block(bytes > ALLOCATE_MIN ? bytes : BLOCK);
         if (!b) return NULL;
-        b->size = size;
         b->next = arena->first;
         arena->first = b;
     }

@@ -134,6 +134,15 @@ static bool make_draft(fusion *f, int index)
     return false;
 }
 
+/* Does node n give a state's new value from the old one? As a step of its own it writes over that,
+ * which the epilogue of a contraction may not. */
+static bool writes_over(const gb_graph *g, const gb_node *n, const draft *d)
+{
+    for (int k = 0; k < d->n_leaves; k++)
+        if (g->value[d->leaf[k]].update == n->out[0]) return true;
+    return false;
+}
+
 /* Can this contraction's result be finished by node n, which reads it? */
 static bool takes_epilogue(const fusion *f, const gb_node *n, const draft *d, gb_value v)
 {
@@ -143,7 +152,7 @@ static bool takes_epilogue(const fusion *f, const gb_node *n, const draft *d, gb
            strcmp(n->op->name, "Pointwise") == 0 && n->n_out == 1 &&
            gb_shape_equal(&n->compute->space, gb_shape_ptr(g, v)) && !gb_expr_uses(d->expr, GB_P_COORD) &&
            g->node[p].n_in + d->n_leaves - 1 <= GB_MAX_STEP_IN &&
-           gb_dtype_is_float(gb_dtype_at(g, n->out[0]));
+           gb_dtype_is_float(gb_dtype_at(g, n->out[0])) && !writes_over(g, n, d);
 }
 
 static void count_readers(fusion *f)

@@ -528,6 +528,7 @@ gb_status gb_lower(const gb_graph *g, const gb_lower_options *options, gb_plan *
         gb_graph_destroy(&core);
         core = fused;
     }
+    if (core && !gb_order(core, &local)) gb_graph_destroy(&core);
     if (!core) {
         if (err) *err = local;
         return local.status ? local.status : GB_INTERNAL;

@@ -3,6 +3,7 @@
  *   expand   composites and pointwise operators become core operators; equal nodes are shared,
  *            dead ones dropped
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
+ *   order    what frees memory runs early
  *   lower    values get memory layouts, nodes become steps
  *   memory   transient values are packed into arenas (memory.c) */
 #ifndef GB_CORE_PASSES_PASSES_H
@@ -15,6 +16,8 @@
 /* Each makes a new graph; free it with gb_graph_destroy. NULL on failure. */
 gb_graph *gb_expand(const gb_graph *g, gb_error *err);
 gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
+/* Puts the nodes of g into another order. False on failure. */
+bool gb_order(gb_graph *g, gb_error *err);
 
 typedef struct gb_lower_options {
     bool no_fusion; /* one step per core operator */

@@ -71,13 +71,13 @@ static gb_value find_constant(const gb_graph *g, const gb_tensor *t)
     return GB_NONE;
 }
 
+/* Initial values of states stay in the graph that a user built: who makes a program takes them there. */
 static gb_value copy_leaf(gb_graph *to, const gb_value_info *v)
 {
-    const gb_tensor *t = v->tensor.data ? &v->tensor : NULL;
     switch (v->kind) {
     case GB_V_INPUT: return gb_graph_input(to, v->name, v->dtype, &v->shape);
     case GB_V_SCALAR: return gb_graph_scalar(to, v->name, v->dtype);
-    case GB_V_STATE: return gb_graph_state(to, v->name, v->dtype, &v->shape, v->trainable, t);
+    case GB_V_STATE: return gb_graph_state(to, v->name, v->dtype, &v->shape, v->trainable, NULL);
     default: return GB_NONE;
     }
 }
