@@ -20,6 +20,8 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV, "conv.panel", gb_conv_panel_applies, gb_conv_panel_scratch, gb_lower_conv_panel},
     {GB_STEP_CONV, "conv.block", gb_conv_block_applies, NULL, gb_lower_conv_block},
     {GB_STEP_CONV, "conv.item", NULL, NULL, gb_lower_conv_item},
+    {GB_STEP_CONV_INPUT, "conv_input.phases", gb_conv_phases_applies, gb_conv_phases_scratch,
+     gb_lower_conv_phases},
     {GB_STEP_CONV_INPUT, "conv_input.panel", gb_conv_panel_applies, gb_conv_panel_scratch,
      gb_lower_conv_panel},
     {GB_STEP_CONV_INPUT, "conv_input.block", gb_conv_block_applies, NULL, gb_lower_conv_block},

@@ -72,6 +72,9 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b);
 bool gb_conv_panel_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
 uint64_t gb_conv_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_panel(gb_gpu_builder *b);
+bool gb_conv_phases_applies(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_conv_phases_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_conv_phases(gb_gpu_builder *b);
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_filter_panel(gb_gpu_builder *b);
