@@ -12,6 +12,9 @@
 #define GB_GROUP(d) ((int)get_group_id(d))
 #define GB_LOCAL(d) ((int)get_local_id(d))
 #define GB_GLOBAL(d) ((int)get_global_id(d))
+#define GB_V2 float2
+#define GB_MAKE2(x, y) ((float2)(x, y))
+#define GB_V4 float4
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
 
 float gb_fmin(float a, float b)

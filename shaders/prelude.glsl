@@ -10,6 +10,11 @@
 #define GB_GROUP(d) int(gl_WorkGroupID[d])
 #define GB_LOCAL(d) int(gl_LocalInvocationID[d])
 #define GB_GLOBAL(d) int(gl_GlobalInvocationID[d])
+#define GB_LANE int(gl_SubgroupInvocationID)
+#define GB_BROADCAST(x, lane) subgroupBroadcast(x, lane)
+#define GB_V2 vec2
+#define GB_MAKE2(x, y) vec2(x, y)
+#define GB_V4 vec4
 #define GB_UNROLL
 #define GB_BARRIER memoryBarrierShared(); barrier()
 

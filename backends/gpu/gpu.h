@@ -17,6 +17,8 @@ typedef struct gb_gpu_caps {
     int compute_units;  /* 0: unknown */
     int subgroup;       /* 0: unknown */
     bool storage16;     /* 16-bit loads and stores work in kernels */
+    bool int64;         /* 64-bit integers do */
+    bool broadcast;     /* subgroupBroadcast does (Vulkan) */
     uint32_t max_local; /* items of a work-group */
     uint32_t max_local_dim[3];
     uint32_t max_groups[3]; /* work-groups of a launch, by dimension */

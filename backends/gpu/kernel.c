@@ -139,6 +139,35 @@ static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t f
     /* In place: one parameter, so that compilers see that loads and stores meet at equal indices. */
     if (k->status == GB_OK && (*base < 0 || k->param[*base] != offset)) *base = add_param(k, offset);
     define_access(k, name, binding, storage, *base);
+    if (k->n_names == (int)(sizeof k->name / sizeof *k->name)) fail(k, "it needs too many operands");
+    if (k->status != GB_OK) return;
+    snprintf(k->name[k->n_names].text, sizeof k->name->text, "%s", name);
+    k->name[k->n_names++].binding = binding;
+}
+
+/* Drivers on CPUs load 64 bits in the time of 32, whatever the vector. */
+static bool pairs_as_words(const gb_gk *k)
+{
+    return k->b->caps->cpu_hosted && k->b->caps->int64;
+}
+
+void gb_gk_vectors(gb_gk *k, const char *name, int width)
+{
+    int binding = -1;
+    for (int i = 0; i < k->n_names; i++)
+        if (strcmp(k->name[i].text, name) == 0) binding = k->name[i].binding;
+    if (binding < 0) return; /* an earlier failure */
+    char at[64];
+    snprintf(at, sizeof at, "(AT_%s + (i)) / %d", name, width);
+    k->views[binding] |= (uint8_t)width;
+    if (k->b->caps->api == GB_GPU_OPENCL)
+        gb_text_add(&k->defs, "#define LD%d_%s(i) vload%d(%s, BUF_%s)\n", width, name, width, at,
+                    name);
+    else if (width == 2 && pairs_as_words(k))
+        gb_text_add(&k->defs, "#define LD2_%s(i) uintBitsToFloat(unpackUint2x32(b%dw2[%s]))\n",
+                    name, binding, at);
+    else
+        gb_text_add(&k->defs, "#define LD%d_%s(i) b%dw%d[%s]\n", width, name, binding, width, at);
 }
 
 void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access)
@@ -303,6 +332,22 @@ static void opencl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
     gb_text_add(t, "\n#define GB_MAIN_END }\n");
 }
 
+/* Other types over the same binding. */
+static void glsl_views(const gb_gk *k, gb_text *t, int binding)
+{
+    for (int width = 2; width <= 4; width *= 2) {
+        if (!(k->views[binding] & width)) continue;
+        char type[16];
+        snprintf(type, sizeof type, "vec%d", width);
+        gb_text_add(t,
+                    "layout(set = 0, binding = %d, std430) readonly buffer gb_b%dw%d { %s v[]; } "
+                    "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
+                    binding, binding, width,
+                    width == 2 && pairs_as_words(k) ? "uint64_t" : type, binding, width, binding,
+                    width, binding, width);
+    }
+}
+
 static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
 {
     gb_text_add(t, "layout(local_size_x = %u, local_size_y = %u, local_size_z = %u) in;\n",
@@ -313,6 +358,7 @@ static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
                     "b%d_;\n#define b%d b%d_.v\n",
                     i, k->binding[i].write ? "" : "readonly ", i, glsl_type[k->storage[i]], i, i,
                     i);
+    for (int i = 0; i < k->n_bindings; i++) glsl_views(k, t, i);
     if (params_buffer)
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) readonly buffer gb_p { int v[]; } p;\n",
@@ -325,13 +371,18 @@ static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
 
 static void whole_text(const gb_gk *k, gb_text *t, const char *body, bool params_buffer)
 {
-    bool opencl = k->b->caps->api == GB_GPU_OPENCL, half = false;
-    for (int i = 0; i < k->n_bindings; i++) half = half || k->storage[i] >= GB_S_F16;
+    bool opencl = k->b->caps->api == GB_GPU_OPENCL, half = false, words = false;
+    for (int i = 0; i < k->n_bindings; i++) {
+        half = half || k->storage[i] >= GB_S_F16;
+        words = words || (k->views[i] & 2 && pairs_as_words(k));
+    }
     if (opencl) {
         gb_text_add(t, "%s", gb_shader_prelude_cl);
     } else {
-        gb_text_add(t, "#version 450\n%s%s",
+        gb_text_add(t, "#version 450\n%s%s%s%s",
                     half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
+                    words ? "#extension GL_ARB_gpu_shader_int64 : require\n" : "",
+                    k->uses_subgroups ? "#extension GL_KHR_shader_subgroup_ballot : require\n" : "",
                     gb_shader_prelude_glsl);
         if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
     }

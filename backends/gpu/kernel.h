@@ -48,8 +48,14 @@ typedef struct gb_gk {
     gb_gpu_binding binding[GB_GPU_MAX_BINDINGS];
     gb_storage storage[GB_GPU_MAX_BINDINGS];
     int base[GB_GPU_MAX_BINDINGS]; /* the parameter that holds its first element's offset */
+    int n_names; /* of operands, for views of their bindings */
+    struct {
+        char text[16];
+        int binding;
+    } name[2 * GB_GPU_MAX_BINDINGS];
     int32_t param[GB_GK_MAX_PARAMS];
-    bool uses_random, uses_math;
+    uint8_t views[GB_GPU_MAX_BINDINGS]; /* of each binding: bit 1 for pairs, bit 2 for fours */
+    bool uses_random, uses_math, uses_subgroups;
     gb_status status; /* the first failure */
 } gb_gk;
 
@@ -61,6 +67,9 @@ void gb_gk_param(gb_gk *k, const char *name, int64_t value);
 /* Binds the window that the operand touches; LD_name(i) and ST_name(i, v) take element offsets
  * from its first element. The same window bound twice is one binding (in place). */
 void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access);
+/* Adds LD2_name(i) or LD4_name(i) to a bound operand of floats: width of them from element i on, which
+ * must lie at a multiple of their size in the buffer. */
+void gb_gk_vectors(gb_gk *k, const char *name, int width);
 /* A part of the step's scratch, count elements from byte offset on. */
 void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,
                    gb_gk_access access);

@@ -141,6 +141,12 @@ bool gb_conv_block_applies(const gb_gpu_caps *caps, const gb_step *step)
            gb_block_applies(caps, pixels_of(&step->out[0]), step->out[0].dim[1]);
 }
 
+bool gb_conv_lanes_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return step->u.conv.groups == 1 &&
+           gb_lanes_apply(caps, pixels_of(&step->out[0]), step->out[0].dim[1]);
+}
+
 /* From where a row's pixel of the result reads in x … */
 static const char place_forward[] = "int h$_ = h$ * STRIDE_H - PAD_H + kh * DILATION_H, w$_ = w$ * "
                                     "STRIDE_W - PAD_W + kw * DILATION_W; "
@@ -153,42 +159,72 @@ static const char place_input[] =
     "h$_ / STRIDE_H < IN_H && w$_ / STRIDE_W < IN_W; "
     "int pa$ = PLACE_i0(n$, 0, in$ ? h$_ / STRIDE_H : 0, in$ ? w$_ / STRIDE_W : 0);";
 
-gb_status gb_lower_conv_block(gb_gpu_builder *b)
+/* k is in's channels; the filter's are its axis 1 forward, 0 backward, and the result's the other. */
+static gb_block choose_conv_block(const gb_gpu_caps *caps, const gb_step *s, bool lanes)
+{
+    const gb_operand *out = &s->out[0], *w = &s->in[1];
+    const bool forward = s->kind == GB_STEP_CONV;
+    if (!lanes) return gb_block_choose(caps, pixels_of(out), out->dim[1], 1);
+    gb_pairs a = gb_block_pairs(caps, &s->in[0], 1) ? GB_PAIRS_OF_K : GB_SINGLE;
+    gb_pairs b = gb_block_pairs(caps, w, forward ? 1 : 0)   ? GB_PAIRS_OF_K
+                 : gb_block_pairs(caps, w, forward ? 0 : 1) ? GB_PAIRS_OF_SIDE
+                                                            : GB_SINGLE;
+    return gb_block_lanes(caps, pixels_of(out), out->dim[1], 1, a, b);
+}
+
+static gb_status lower_conv_block(gb_gpu_builder *b, bool lanes)
 {
     const gb_step *s = b->step;
-    const gb_operand *out = &s->out[0], *in = &s->in[0];
+    const gb_operand *out = &s->out[0], *in = &s->in[0], *w = &s->in[1];
     bool forward = s->kind == GB_STEP_CONV;
-    gb_block block = gb_block_choose(b->caps, pixels_of(out), out->dim[1], 1);
+    gb_block block = choose_conv_block(b->caps, s, lanes);
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_image(&k, "i0", in, GB_READ);
-    gb_gk_image(&k, "i1", &s->in[1], GB_READ);
+    gb_gk_image(&k, "i1", w, GB_READ);
     gb_gk_window(&k, &s->u.conv);
     gb_gk_param(&k, "IN_H", in->dim[2]);
     gb_gk_param(&k, "IN_W", in->dim[3]);
     gb_gk_param(&k, "WIDTH", out->dim[3]);
     gb_gk_param(&k, "HEIGHT", out->dim[2]);
-    gb_gk_param(&k, "K", in->dim[1]);
+    gb_gk_param(&k, "K_ROUNDS", in->dim[1] / block.k_step);
     gb_gk_param(&k, "A_K", in->stride[1]);
-    gb_gk_param(&k, "B_K", s->in[1].stride[forward ? 1 : 0]);
+    gb_gk_param(&k, "B_K", w->stride[forward ? 1 : 0]);
+    gb_gk_param(&k, "A_STEP", in->stride[1] * block.k_step);
+    gb_gk_param(&k, "B_STEP", w->stride[forward ? 1 : 0] * block.k_step);
     gb_gk_image_result(&k, s);
     gb_block_define(&k, &block,
                     "int w = row % WIDTH, q = row / WIDTH, h = q % HEIGHT; "
                     "RESULT(q / HEIGHT, column, h, w)");
-    gb_block_each(&k, "PIXEL", block.rows,
+    gb_block_each(&k, &block, "PIXEL", true,
                   "int q$ = ROW_AT($) / WIDTH, w$ = ROW_AT($) - q$ * WIDTH, n$ = q$ / HEIGHT, "
                   "h$ = q$ - n$ * HEIGHT;");
-    gb_block_each(&k, "COLUMN", block.columns, "int o$ = COLUMN_AT($);");
-    gb_block_each(&k, "PLACE_A", block.rows, forward ? place_forward : place_input);
-    gb_block_each(&k, "PLACE_B", block.columns,
+    gb_block_each(&k, &block, "COLUMN", false, "int o$ = COLUMN_AT($);");
+    gb_block_each(&k, &block, "PLACE_A", true, forward ? place_forward : place_input);
+    gb_block_each(&k, &block, "PLACE_B", false,
                   forward ? "int pb$ = PLACE_i1(o$, 0, kh, kw);"
                           : "int pb$ = PLACE_i1(0, o$, kh, kw);");
-    gb_block_each(&k, "LOAD_A", block.rows,
-                  "float x$ = LD_i0(pa$); x$ = in$ ? x$ : 0.0f; pa$ += A_K;");
-    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_K;");
-    return gb_gk_finish(&k, forward ? "conv.block" : "conv_input.block", gb_shader_conv_block,
-                        block.groups);
+    gb_block_loads(
+        &k, &block, true,
+        (gb_block_load){.place = "pa$", .guard = "in$", .after = "pa$ += A_STEP;"});
+    gb_block_loads(&k, &block, false, (gb_block_load){.place = "pb$", .after = "pb$ += B_STEP;"});
+    const char *name = lanes ? (forward ? "conv.lanes" : "conv_input.lanes")
+                             : (forward ? "conv.block" : "conv_input.block");
+    return gb_gk_finish(&k, name, gb_shader_conv_block, block.groups);
 }
+
+gb_status gb_lower_conv_block(gb_gpu_builder *b)
+{
+    return lower_conv_block(b, false);
+}
+
+gb_status gb_lower_conv_lanes(gb_gpu_builder *b)
+{
+    return lower_conv_block(b, true);
+}
+
+/* Of an item's loops: lavapipe ends them, without a word, after 65,535 rounds in all. */
+#define MAX_ROUNDS 16384
 
 /* Lines of the output's gradient that one item adds up, and how many such shares there are. */
 static int64_t block_shares(const gb_gpu_caps *caps, const gb_step *s, int64_t *share)
@@ -196,6 +232,7 @@ static int64_t block_shares(const gb_gpu_caps *caps, const gb_step *s, int64_t *
     const gb_operand *dy = &s->in[1];
     int64_t lines = gb_max(1, dy->dim[0] * dy->dim[2]), count = gb_max(1, filter_count(s));
     int64_t want = gb_div_up(caps->cpu_hosted ? 1 << 15 : 1 << 19, count);
+    want = gb_max(want, gb_div_up(lines * gb_max(1, dy->dim[3]), MAX_ROUNDS));
     *share = gb_max(1, lines / gb_max(1, gb_min(want, lines)));
     return gb_div_up(lines, *share);
 }
@@ -206,19 +243,28 @@ bool gb_filter_block_applies(const gb_gpu_caps *caps, const gb_step *step)
     return step->u.conv.groups == 1 && gb_block_applies(caps, d[1] * d[2] * d[3], d[0]);
 }
 
+bool gb_filter_lanes_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const int64_t *d = step->out[0].dim;
+    return step->u.conv.groups == 1 && gb_lanes_apply(caps, d[1] * d[2] * d[3], d[0]);
+}
+
 uint64_t gb_filter_block_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     int64_t share;
     return (uint64_t)(block_shares(caps, step, &share) * filter_count(step)) * 4;
 }
 
-gb_status gb_lower_filter_block(gb_gpu_builder *b)
+static gb_status lower_filter_block(gb_gpu_builder *b, bool lanes)
 {
     const gb_step *s = b->step;
     const gb_operand *x = &s->in[0], *dy = &s->in[1], *dw = &s->out[0];
     int64_t share, shares = block_shares(b->caps, s, &share),
                    m = dw->dim[1] * dw->dim[2] * dw->dim[3];
-    gb_block block = gb_block_choose(b->caps, m, dw->dim[0], shares);
+    gb_pairs x_pairs = gb_block_pairs(b->caps, x, 1) ? GB_PAIRS_OF_SIDE : GB_SINGLE;
+    gb_pairs dy_pairs = gb_block_pairs(b->caps, dy, 1) ? GB_PAIRS_OF_SIDE : GB_SINGLE;
+    gb_block block = lanes ? gb_block_lanes(b->caps, m, dw->dim[0], shares, x_pairs, dy_pairs)
+                           : gb_block_choose(b->caps, m, dw->dim[0], shares);
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_image(&k, "i0", x, GB_READ);
@@ -235,22 +281,33 @@ gb_status gb_lower_filter_block(gb_gpu_builder *b)
     gb_gk_param(&k, "A_W", x->stride[3]);
     gb_gk_param(&k, "B_W", dy->stride[3]);
     gb_block_define(&k, &block, "ST_part((share * N + column) * M + row, acc);");
-    gb_block_each(&k, "TAP", block.rows,
+    gb_block_each(&k, &block, "TAP", true,
                   "int q$ = ROW_AT($) / DEPTH, c$ = ROW_AT($) - q$ * DEPTH, kh$ = q$ / KERNEL_W * "
                   "DILATION_H, "
                   "first$ = q$ % KERNEL_W * DILATION_W - PAD_W;");
-    gb_block_each(&k, "COLUMN", block.columns, "int o$ = COLUMN_AT($);");
+    gb_block_each(&k, &block, "COLUMN", false, "int o$ = COLUMN_AT($);");
     gb_block_each(
-        &k, "PLACE_A", block.rows,
+        &k, &block, "PLACE_A", true,
         "int h$ = h * STRIDE_H - PAD_H + kh$, w$ = first$; bool in$ = h$ >= 0 && h$ < IN_H; "
         "int pa$ = PLACE_i0(n, c$, in$ ? h$ : 0, 0);");
-    gb_block_each(&k, "PLACE_B", block.columns, "int pb$ = PLACE_i1(n, o$, h, 0);");
-    gb_block_each(
-        &k, "LOAD_A", block.rows,
-        "bool at$ = in$ && w$ >= 0 && w$ < IN_W; float x$ = LD_i0(pa$ + (at$ ? w$ : 0) * A_W); "
-        "x$ = at$ ? x$ : 0.0f; w$ += STRIDE_W;");
-    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_W;");
+    gb_block_each(&k, &block, "PLACE_B", false, "int pb$ = PLACE_i1(n, o$, h, 0);");
+    gb_block_loads(&k, &block, true,
+                   (gb_block_load){.before = "bool at$ = in$ && w$ >= 0 && w$ < IN_W;",
+                                   .place = "pa$ + (at$ ? w$ : 0) * A_W",
+                                   .guard = "at$",
+                                   .after = "w$ += STRIDE_W;"});
+    gb_block_loads(&k, &block, false, (gb_block_load){.place = "pb$", .after = "pb$ += B_W;"});
     gb_status status =
-        gb_gk_finish(&k, "conv_filter.block", gb_shader_conv_filter_block, block.groups);
+        gb_gk_finish(&k, lanes ? "conv_filter.lanes" : "conv_filter.block", gb_shader_conv_filter_block, block.groups);
     return status == GB_OK ? gb_lower_sum_join(b, 0, shares, filter_count(s)) : status;
+}
+
+gb_status gb_lower_filter_block(gb_gpu_builder *b)
+{
+    return lower_filter_block(b, false);
+}
+
+gb_status gb_lower_filter_lanes(gb_gpu_builder *b)
+{
+    return lower_filter_block(b, true);
 }

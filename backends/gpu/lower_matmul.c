@@ -102,25 +102,57 @@ bool gb_matmul_block_applies(const gb_gpu_caps *caps, const gb_step *step)
     return gb_block_applies(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
 }
 
-gb_status gb_lower_matmul_block(gb_gpu_builder *b)
+bool gb_matmul_lanes_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const gb_operand *out = &step->out[0];
+    return gb_lanes_apply(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
+}
+
+/* k is axis last of A and last - 1 of B, sides are the other way round. */
+static gb_pairs pairs_of(const gb_gpu_caps *caps, const gb_operand *o, int k)
+{
+    int side = 2 * o->rank - 3 - k;
+    return gb_block_pairs(caps, o, k)      ? GB_PAIRS_OF_K
+           : gb_block_pairs(caps, o, side) ? GB_PAIRS_OF_SIDE
+                                           : GB_SINGLE;
+}
+
+static gb_status lower_block(gb_gpu_builder *b, bool lanes)
 {
     const gb_step *s = b->step;
     const gb_operand *out = &s->out[0];
+    const int64_t m = out->dim[out->rank - 2], n = out->dim[out->rank - 1];
     gb_space batch;
     gb_gk k;
     gb_gk_begin(&k, b);
     bind_all(&k, s);
     define_batch(&k, s, &batch);
-    gb_block block = gb_block_choose(b->caps, out->dim[out->rank - 2], out->dim[out->rank - 1],
-                                     gb_space_count(&batch));
+    const int64_t batches = gb_space_count(&batch);
+    gb_block block =
+        lanes ? gb_block_lanes(b->caps, m, n, batches, pairs_of(b->caps, &s->in[0], out->rank - 1),
+                               pairs_of(b->caps, &s->in[1], out->rank - 2))
+              : gb_block_choose(b->caps, m, n, batches);
     if (block.groups[2] == 0) return gb_gk_drop(&k), k.status;
     gb_block_define(&k, &block, "RESULT");
     define_sizes(&k, s);
     define_result(&k, s);
-    gb_block_each(&k, "PLACE_A", block.rows, "int pa$ = at_i0 + ROW_AT($) * A_ROW;");
-    gb_block_each(&k, "PLACE_B", block.columns,
-                  "int pb$ = at_i1 + COLUMN_AT($) * B_COLUMN;");
-    gb_block_each(&k, "LOAD_A", block.rows, "float x$ = LD_i0(pa$); pa$ += A_K;");
-    gb_block_each(&k, "LOAD_B", block.columns, "float y$ = LD_i1(pb$); pb$ += B_K;");
-    return gb_gk_finish(&k, "matmul.block", gb_shader_matmul_block, block.groups);
+    gb_gk_param(&k, "K_ROUNDS", s->in[0].dim[out->rank - 1] / block.k_step);
+    gb_gk_param(&k, "A_STEP", s->in[0].stride[out->rank - 1] * block.k_step);
+    gb_gk_param(&k, "B_STEP", s->in[1].stride[out->rank - 2] * block.k_step);
+    gb_block_each(&k, &block, "PLACE_A", true, "int pa$ = at_i0 + ROW_AT($) * A_ROW;");
+    gb_block_each(&k, &block, "PLACE_B", false, "int pb$ = at_i1 + COLUMN_AT($) * B_COLUMN;");
+    gb_block_loads(&k, &block, true, (gb_block_load){.place = "pa$", .after = "pa$ += A_STEP;"});
+    gb_block_loads(&k, &block, false, (gb_block_load){.place = "pb$", .after = "pb$ += B_STEP;"});
+    return gb_gk_finish(&k, lanes ? "matmul.lanes" : "matmul.block", gb_shader_matmul_block,
+                        block.groups);
+}
+
+gb_status gb_lower_matmul_block(gb_gpu_builder *b)
+{
+    return lower_block(b, false);
+}
+
+gb_status gb_lower_matmul_lanes(gb_gpu_builder *b)
+{
+    return lower_block(b, true);
 }

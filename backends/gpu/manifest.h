@@ -59,12 +59,18 @@ gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
 
 bool gb_matmul_block_applies(const gb_gpu_caps *caps, const gb_step *step);
+bool gb_matmul_lanes_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_block(gb_gpu_builder *b);
+gb_status gb_lower_matmul_lanes(gb_gpu_builder *b);
 bool gb_conv_block_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
+bool gb_conv_lanes_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_block(gb_gpu_builder *b);
+gb_status gb_lower_conv_lanes(gb_gpu_builder *b);
 bool gb_filter_block_applies(const gb_gpu_caps *caps, const gb_step *step);
+bool gb_filter_lanes_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_filter_block_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_filter_block(gb_gpu_builder *b);
+gb_status gb_lower_filter_lanes(gb_gpu_builder *b);
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);

@@ -102,6 +102,8 @@ static void fill_caps(gb_backend_device *dev)
         .vector_width = cpu ? (int)p->subgroup : 0,
         .subgroup = (int)p->subgroup,
         .storage16 = p->storage16.storageBuffer16BitAccess,
+        .int64 = p->features.shaderInt64,
+        .broadcast = p->subgroup_broadcast,
         .max_local = l->maxComputeWorkGroupInvocations,
         .local_memory = l->maxComputeSharedMemorySize,
         .max_params = smaller(l->maxPushConstantsSize, MAX_PUSH),

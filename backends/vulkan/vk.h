@@ -108,6 +108,7 @@ typedef struct gb_vk_physical {
     gb_device_info info;
     uint32_t family; /* the queue family for compute */
     uint32_t timestamp_bits, subgroup;
+    bool subgroup_broadcast;
     VkPhysicalDeviceLimits limits;
     bool memory_budget;                /* VK_EXT_memory_budget */
     VkPhysicalDeviceFeatures features; /* what to enable: … */
