@@ -39,9 +39,10 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_MODEL] = {"model", "RECIPE", "a whole training step of this recipe", 0},
     [OPT_ONLY] = {"only", "NAME", "only cases whose name contains NAME", 0},
     [OPT_FAST] = {"fast", NULL, "a subset that touches every operator", 0},
-    [OPT_TOP] = {"top", "N", "classes to print for each input (5)", 0},
+    [OPT_TOP] = {"top", "N", "so many classes of each input (5), or rows of a table (12)", 0},
     [OPT_FILTER] = {"filter", "TEXT", "only cases that contain TEXT", 0},
     [OPT_LIST] = {"list", NULL, "list the cases, run none", 0},
+    [OPT_TRACE] = {"trace", "FILE.json", "write a trace that ui.perfetto.dev opens", 0},
     [OPT_QUICK] = {"quick", NULL, "a subset that touches every operator", 0},
 };
 

@@ -35,6 +35,7 @@ typedef enum cli_option {
     OPT_FILTER,
     OPT_LIST,
     OPT_QUICK,
+    OPT_TRACE,
     OPT_COUNT
 } cli_option;
 
@@ -61,7 +62,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_compare,
-    cmd_bench, cmd_selftest;
+    cmd_bench, cmd_profile, cmd_selftest;
 
 /* Fills args from argv (argv[0] is the command's name). Returns -1 to go on, or an exit status. */
 int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv);

@@ -225,6 +225,7 @@ gb_status gb_trainer_predict(gb_trainer *t, const gb_tensor *images, gb_tensor *
     return status;
 }
 
+gb_program *gb_trainer_update(gb_trainer *t) { return t->update; }
 gb_store *gb_trainer_store(gb_trainer *t) { return t->store; }
 int64_t gb_trainer_parameters(const gb_trainer *t) { return t->parameters; }
 int64_t gb_trainer_steps(const gb_trainer *t) { return t->steps; }

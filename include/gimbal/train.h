@@ -72,6 +72,8 @@ GB_API gb_status gb_trainer_predict(gb_trainer *t, const gb_tensor *images, gb_t
 GB_API gb_store *gb_trainer_store(gb_trainer *t);
 /* The training program for the recipe's batch size (made if needed): for profiles and plans. */
 GB_API gb_status gb_trainer_program(gb_trainer *t, gb_program **program, gb_error *err);
+/* The program that ends a step of several micro-batches; NULL where there is none (yet). */
+GB_API gb_program *gb_trainer_update(gb_trainer *t);
 GB_API int64_t gb_trainer_parameters(const gb_trainer *t);
 /* Optimizer steps taken; settable after loading a store. */
 GB_API int64_t gb_trainer_steps(const gb_trainer *t);
