@@ -61,6 +61,8 @@ gb_expr *gb_xb_finish(gb_xb *b, int n_in, const gb_x *out, int n_out,
 
 /* --- reading --- */
 bool gb_expr_uses(const gb_expr *e, gb_prim p);
+/* Does computing it take longer than reading a value from memory? */
+bool gb_expr_is_costly(const gb_expr *e);
 /* Float64 evaluation of one element. value: scratch of n_nodes doubles. */
 void gb_expr_eval(const gb_expr *e, const double *in, const int64_t *coord, const double *scalars,
                   double *value, double *out);

@@ -135,6 +135,8 @@ typedef struct gb_plan {
     const char *scalar_type;              /* 'f' or 'i', by slot */
     int scalars_buffer;                   /* index of the SCALARS buffer, -1: none */
     uint64_t arena_bytes, state_bytes, other_bytes; /* the planned peak is their sum */
+    int recomputed; /* values of the forward run that are made again instead of kept, … */
+    uint64_t recomputed_bytes;
     void *memory; /* arena that owns all of it */
 } gb_plan;
 

@@ -43,16 +43,6 @@ static bool is_contraction(const gb_node *n)
                            strcmp(n->op->name, "ConvInput") == 0);
 }
 
-static bool is_expensive(const gb_expr *e)
-{
-    static const gb_prim costly[] = {GB_P_EXP, GB_P_LOG,  GB_P_POW,  GB_P_TANH, GB_P_ERF,  GB_P_LOG1P,
-                                     GB_P_EXPM1, GB_P_SIN, GB_P_COS, GB_P_TAN, GB_P_ASIN, GB_P_ACOS,
-                                     GB_P_ATAN, GB_P_RANDOM};
-    for (size_t i = 0; i < sizeof costly / sizeof *costly; i++)
-        if (gb_expr_uses(e, costly[i])) return true;
-    return e->n_nodes > 60;
-}
-
 /* Leaves as large as the space: what costs memory traffic. */
 static int large_leaves(const gb_graph *g, const draft *d, const gb_shape *space)
 {
@@ -76,7 +66,7 @@ static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
     if (reads == 1) return true;
     /* streams of memory: each reader reads the leaves, or one reads them, writes v, and all read v */
     int leaves = large_leaves(g, &f->draft[p], &n->compute->space);
-    return reads * leaves <= leaves + 1 + reads && !is_expensive(f->draft[p].expr);
+    return reads * leaves <= leaves + 1 + reads && !gb_expr_is_costly(f->draft[p].expr);
 }
 
 /* Operand list under construction: the position of v, appended if new; -1 where it is full. */

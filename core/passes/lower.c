@@ -518,20 +518,35 @@ static gb_status lower(gb_graph *g, gb_plan **plan, gb_error *err)
     return status;
 }
 
+/* Takes the place of g. */
+static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recomputed *done, gb_error *err)
+{
+    if (options->no_fusion) {
+        if (!gb_order(g, err)) gb_graph_destroy(&g);
+        return g;
+    }
+    gb_graph *fused = gb_fuse(g, err);
+    gb_graph_destroy(&g);
+    gb_graph *result = fused ? gb_recompute(fused, options->budget, done, err) : NULL;
+    gb_graph_destroy(&fused);
+    return result;
+}
+
 gb_status gb_lower(const gb_graph *g, const gb_lower_options *options, gb_plan **plan, gb_error *err)
 {
+    const gb_lower_options none = {0};
+    gb_recomputed done = {0};
     gb_error local = {0};
     *plan = NULL;
     gb_graph *core = gb_expand(g, &local);
-    if (core && !(options && options->no_fusion)) {
-        gb_graph *fused = gb_fuse(core, &local);
-        gb_graph_destroy(&core);
-        core = fused;
-    }
-    if (core && !gb_order(core, &local)) gb_graph_destroy(&core);
+    if (core) core = optimize(core, options ? options : &none, &done, &local);
     if (!core) {
         if (err) *err = local;
         return local.status ? local.status : GB_INTERNAL;
     }
-    return lower(core, plan, err);
+    gb_status status = lower(core, plan, err);
+    if (status) return status;
+    (*plan)->recomputed = done.values;
+    (*plan)->recomputed_bytes = done.bytes;
+    return GB_OK;
 }

@@ -3,6 +3,7 @@
  *   expand   composites and pointwise operators become core operators; equal nodes are shared,
  *            dead ones dropped
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
+ *   recompute what is cheaper to compute again than to keep is dropped after the forward run
  *   order    what frees memory runs early
  *   lower    values get memory layouts, nodes become steps
  *   memory   transient values are packed into arenas (memory.c) */
@@ -19,8 +20,18 @@ gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
 /* Puts the nodes of g into another order. False on failure. */
 bool gb_order(gb_graph *g, gb_error *err);
 
+typedef struct gb_recomputed {
+    int values; /* that are dropped after the forward run and made again */
+    uint64_t bytes;
+} gb_recomputed;
+/* g is changed: readers may compute what they have read. budget: as much as transient values should
+ * take at most, by estimate; more is dropped then as long as it helps. 0: what costs no time alone.
+ * Orders the nodes too. */
+gb_graph *gb_recompute(gb_graph *g, uint64_t budget, gb_recomputed *done, gb_error *err);
+
 typedef struct gb_lower_options {
-    bool no_fusion; /* one step per core operator */
+    bool no_fusion;  /* one step per core operator */
+    uint64_t budget; /* of transient values, see gb_recompute */
 } gb_lower_options;
 
 /* The whole way to a plan in which every storage is a buffer of its own. Free with gb_plan_free. */

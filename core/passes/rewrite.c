@@ -161,7 +161,7 @@ void gb_rewrite_copy(gb_rewrite *r, const gb_node *n)
     gb_node probe = *n;
     probe.in = in;
     unsigned h = hash_node(&probe);
-    for (; r->slot[h % (unsigned)r->n_slots]; h++) {
+    for (; r->slot[h % (unsigned)r->n_slots] && !r->apart; h++) {
         const gb_node *known = &to->node[r->slot[h % (unsigned)r->n_slots] - 1];
         if (!same_node(to, known, &probe)) continue;
         for (int k = 0; k < n->n_out; k++) {
@@ -194,7 +194,7 @@ void gb_rewrite_copy(gb_rewrite *r, const gb_node *n)
         to_info->shape = info->shape;
         r->map[n->out[k]] = copy->out[k];
     }
-    r->slot[h % (unsigned)r->n_slots] = to->n_nodes;
+    if (!r->apart) r->slot[h % (unsigned)r->n_slots] = to->n_nodes;
 }
 
 void gb_rewrite_replace(gb_rewrite *r, gb_value v, gb_value by)

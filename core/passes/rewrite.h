@@ -12,6 +12,7 @@ typedef struct gb_rewrite {
     int *slot, n_slots;   /* hash table of nodes of to */
     gb_value *replaced;   /* by value of to: what stands for it, GB_NONE: itself */
     int n_replaced;
+    bool apart;           /* equal nodes stay apart */
 } gb_rewrite;
 
 /* Sets up r with leaves copied; outputs and updates follow in gb_rewrite_end. */

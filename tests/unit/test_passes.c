@@ -97,11 +97,112 @@ static void exchanged_states_keep_their_values(void **state)
     gb_graph_destroy(&g);
 }
 
+/* Convolution, normalization and ReLU, `layers` times, and gradients of everything. */
+static gb_graph *convolutions(int layers)
+{
+    enum { CHANNELS = 8, SIZE = 16 };
+    gb_graph *g = gb_graph_create();
+    gb_shape s = gb_shape_of(4, 4, CHANNELS, SIZE, SIZE), channels = gb_shape_of(1, CHANNELS);
+    gb_shape filter = gb_shape_of(4, CHANNELS, CHANNELS, 3, 3);
+    gb_value y = gb_graph_input(g, "x", GB_F32, &s), p[64], d[64];
+    int64_t pads[4] = {1, 1, 1, 1};
+    size_t n = 0;
+    for (int i = 0; i < layers; i++) {
+        char name[5][16];
+        static const char *const kinds[5] = {"w", "scale", "bias", "mean", "var"};
+        for (int k = 0; k < 5; k++) snprintf(name[k], sizeof name[k], "%s%d", kinds[k], i);
+        gb_graph_path(g, name[0]);
+        p[n++] = gb_graph_state(g, name[0], GB_F32, &filter, true, NULL);
+        p[n++] = gb_graph_state(g, name[1], GB_F32, &channels, true, NULL);
+        p[n++] = gb_graph_state(g, name[2], GB_F32, &channels, true, NULL);
+        gb_value mean = gb_graph_state(g, name[3], GB_F32, &channels, false, NULL);
+        gb_value var = gb_graph_state(g, name[4], GB_F32, &channels, false, NULL), out[3];
+        y = GB_OP(g, "Conv", GB_ARGS(y, p[n - 3]), GB_INTS("pads", pads, 4));
+        gb_attr training = GB_INT("training_mode", 1);
+        gb_value in[5] = {y, p[n - 2], p[n - 1], mean, var};
+        gb_graph_add(g, "BatchNormalization", in, 5, &training, 1, out, 3);
+        gb_graph_update(g, mean, out[1]);
+        gb_graph_update(g, var, out[2]);
+        y = gb_op1(g, "Relu", out[0]);
+    }
+    gb_value loss = GB_OP(g, "ReduceSumSquare", GB_ARGS(y), GB_INT("keepdims", 0));
+    gb_graph_output(g, "loss", loss);
+    gb_graph_gradient(g, loss, p, n, d);
+    for (size_t i = 0; i < n; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "d%zu", i);
+        gb_graph_output(g, name, d[i]);
+    }
+    assert_int_equal(gb_graph_check(g, NULL), GB_OK);
+    return g;
+}
+
+/* The most bytes of transient buffers that are alive at once. */
+static uint64_t most_alive(const gb_plan *p)
+{
+    uint64_t most = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+        uint64_t sum = 0;
+        for (int b = 0; b < p->n_buffers; b++) {
+            int first = p->n_steps, last = last_reader(p, b);
+            for (int k = p->n_steps - 1; k >= 0; k--)
+                for (int o = 0; o < p->step[k].n_out; o++)
+                    if (p->step[k].out[o].buffer == b) first = k;
+            if (p->buffer[b].role == GB_BUF_TRANSIENT && first <= i && last >= i)
+                sum += p->buffer[b].bytes;
+        }
+        most = sum > most ? sum : most;
+    }
+    return most;
+}
+
+/* Of each layer the convolution's result is kept; the ReLU's is made again for the filter's
+ * gradient alone: its mask is part of the steps that want it. */
+static void activations_after_normalizations_are_made_again(void **state)
+{
+    gb_graph *g = convolutions(6);
+    gb_plan *p = lower(g, NULL);
+    assert_int_equal(p->recomputed, 5); /* the last one's reader is the loss */
+    assert_int_equal(p->recomputed_bytes, 5 * 4 * 8 * 16 * 16 * 4);
+    int again = 0;
+    for (int i = 0; i < p->n_steps; i++)
+        again += strcmp(p->step[i].phase, "backward") == 0 &&
+                 p->step[i].kind == GB_STEP_POINTWISE &&
+                 p->step[i + 1].kind == GB_STEP_CONV_FILTER &&
+                 p->step[i].out[0].buffer == p->step[i + 1].in[0].buffer;
+    assert_int_equal(again, 5);
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+}
+
+/* The smaller the budget, the less is alive; what is left at last grows far slower than the depth.
+ */
+static void budgets_are_kept(void **state)
+{
+    gb_graph *g = convolutions(16);
+    gb_plan *p = lower(g, NULL);
+    uint64_t all = most_alive(p);
+    gb_plan_free(p);
+    for (int percent = 80; percent >= 50; percent -= 10) {
+        gb_lower_options options = {.budget = all * (uint64_t)percent / 100};
+        p = lower(g, &options);
+        assert_true(most_alive(p) <= options.budget);
+        gb_plan_free(p);
+    }
+    gb_lower_options least = {.budget = 1};
+    p = lower(g, &least);
+    assert_true(most_alive(p) < all / 2);
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(updates_follow_their_gradients),
         cmocka_unit_test(exchanged_states_keep_their_values),
+        cmocka_unit_test(activations_after_normalizations_are_made_again),
+        cmocka_unit_test(budgets_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

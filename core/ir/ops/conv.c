@@ -170,8 +170,8 @@ static void forward_gradient(gb_graph *g, const gb_node *n, const gb_value *dout
 {
     gb_window w = gb_window_from(g, n);
     int64_t size[2] = {gb_shape_ptr(g, n->in[0])->dim[2], gb_shape_ptr(g, n->in[0])->dim[3]};
+    din[1] = conv_filter(g, n->in[0], dout[0], &w); /* first: then x may go */
     din[0] = conv_input(g, dout[0], n->in[1], &w, size);
-    din[1] = conv_filter(g, n->in[0], dout[0], &w);
 }
 
 static void infer_input(gb_graph *g, const gb_node *n)
