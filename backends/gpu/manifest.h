@@ -85,6 +85,11 @@ bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_filter_panel(gb_gpu_builder *b);
 
+bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step); /* all three convolutions */
+uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_winograd(gb_gpu_builder *b);
+gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
+
 /* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
 gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);
 

@@ -157,18 +157,11 @@ void gb_panel_result(gb_gk *k, const gb_step *s, const gb_place *place)
     gb_text_free(&rows);
 }
 
-/* The same for the sums of a filter's gradient, [batch][m][columns of whole panels]. */
-void gb_panel_sums(gb_gk *k, const gb_panel *p)
+void gb_panel_sums(gb_gk *k, const gb_panel *p, bool add)
 {
-    const int64_t pitch = gb_panel_count(p) * gb_panel_width(p);
-    const gb_place place = {.m = {p->m[1] * p->m[2] * pitch, p->m[2] * pitch, pitch}, .n = 1};
-    char at[64];
-    gb_text rows = {0};
-    define_place(k, &rows, "o0", &place, at, sizeof at);
-    gb_gk_define(k, "PLACE_ROW", "%s", rows.data ? rows.data : "");
-    gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
-    k->defs.failed = k->defs.failed || rows.failed;
-    gb_text_free(&rows);
+    gb_gk_define(k, "SUMS", "1");
+    gb_gk_param(k, "PITCH", gb_panel_count(p) * gb_panel_width(p));
+    gb_gk_param(k, "ADD_SUMS", add);
 }
 
 /* --- packing --- */

@@ -14,5 +14,7 @@ extern const char gb_shader_panel[], gb_shader_panel_pack[], gb_shader_image_pad
 extern const char gb_shader_peak[];
 extern const char gb_shader_filter_join[], gb_shader_matmul_block[], gb_shader_conv_block[];
 extern const char gb_shader_conv_filter_block[];
+extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];
+extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
 
 #endif

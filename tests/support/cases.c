@@ -368,7 +368,7 @@ static void matmul(gb_case *c, const matmul_case *m)
 
 typedef struct conv_case {
     int64_t n, c, h, w, o, kh, kw, stride, pad, dilation, groups;
-    bool bias;
+    bool bias, fast;
 } conv_case;
 
 static const conv_case convs[] = {
@@ -382,6 +382,8 @@ static const conv_case convs[] = {
     {2, 64, 6, 6, 64, 3, 3, 1, 1, 1, 1, true}, {0, 3, 4, 4, 2, 3, 3, 1, 1, 1, 1},
     {1, 32, 12, 12, 48, 3, 3, 1, 1, 1, 2},  {2, 1, 28, 28, 32, 3, 3, 1, 1, 1, 1, true},
     {1, 4, 3, 3, 4, 3, 3, 1, 0, 1, 1},      {1, 4, 8, 8, 4, 2, 2, 3, 0, 1, 1},
+    {3, 32, 7, 9, 48, 3, 3, 1, 1, 1, 1, true}, {3, 48, 9, 11, 32, 3, 3, 1, 1, 1, 1, true, true},
+    {2, 64, 8, 8, 32, 3, 3, 1, 0, 1, 1, false, true}, {5, 32, 6, 8, 64, 3, 3, 1, 2, 1, 1},
 };
 
 static int64_t conv_out(int64_t in, int64_t kernel, const conv_case *v)
@@ -407,7 +409,8 @@ static void conv(gb_case *c, const conv_case *v, gb_step_kind kind)
                                  .dilation = {v->dilation, v->dilation}, .pad = {v->pad, v->pad},
                                  .pad_end = {v->pad, v->pad}, .groups = v->groups};
     if (v->bias && kind != GB_STEP_CONV_FILTER) epilogue(c, 1);
-    c->tolerance = 1e-5;
+    c->step.fast = v->fast;
+    c->tolerance = v->fast ? 1e-4 : 1e-5; /* F(4x4) is less accurate: see facts */
 }
 
 /* --- pools --- */
