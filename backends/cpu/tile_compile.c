@@ -95,6 +95,16 @@ static void count_uses(compiler *c)
     }
 }
 
+/* A node that several trees may compute, each for itself: that costs less than a pass over the
+ * tile. */
+static bool is_cheap(const compiler *c, int node)
+{
+    uint8_t prim = c->expr->node[node].prim;
+    for (int k = 0; k < c->expr->n_out; k++)
+        if (c->expr->out[k] == node) return false;
+    return (prim == GB_P_ADD || prim == GB_P_SUB || prim == GB_P_MUL) && !c->needed[node];
+}
+
 static bool commutes(uint8_t prim)
 {
     return prim == GB_P_ADD || prim == GB_P_MUL || prim == GB_P_IADD || prim == GB_P_IMUL;
@@ -116,7 +126,8 @@ static bool fit(const compiler *c, int root, const gb_loop *loop, const uint8_t 
     }
     const gb_enode *n = &c->expr->node[node];
     if (n->prim != want) return false;
-    if (node != root && (c->uses[node] != 1 || c->class[node] != c->class[root])) return false;
+    if (node != root && c->class[node] != c->class[root]) return false;
+    if (node != root && c->uses[node] != 1 && !is_cheap(c, node)) return false;
     const uint8_t *begin = *code;
     choice before = *out;
     bool ok = true;

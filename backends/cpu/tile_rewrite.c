@@ -58,10 +58,9 @@ static bool absorbs(const list *l, int node, int *size)
     const gb_enode *n = &l->node[node];
     *size += 2;
     if (l->varies[node] != GB_VARYING) return true;
-    if (l->uses[node] != 1) return false;
-    if (n->prim == GB_P_ADD || n->prim == GB_P_SUB)
-        return absorbs(l, n->arg[0], size) && absorbs(l, n->arg[1], size);
-    return varying_factor(l, node) >= 0;
+    if (varying_factor(l, node) >= 0) return true;
+    if (l->uses[node] != 1 || (n->prim != GB_P_ADD && n->prim != GB_P_SUB)) return false;
+    return absorbs(l, n->arg[0], size) && absorbs(l, n->arg[1], size);
 }
 
 static int scaled(list *l, int node, int factor)
@@ -76,9 +75,23 @@ static int scaled(list *l, int node, int factor)
     return binary(l, n.prim, a, scaled(l, n.arg[1], factor));
 }
 
+/* max(x, 0) <= 0 is x <= 0, a NaN included: the mask of a ReLU that is computed again. */
+static int without_relu(const list *l, const gb_enode *n)
+{
+    const gb_enode *max = &l->node[n->arg[0]];
+    bool masks = n->prim == GB_P_LE && is_zero(&l->node[n->arg[1]]) && max->prim == GB_P_MAX &&
+                 is_zero(&l->node[max->arg[1]]);
+    return masks ? max->arg[0] : n->arg[0];
+}
+
 /* A copy of node with mapped arguments, or what takes its place. */
 static int rewrite(list *l, gb_enode n, int uses)
 {
+    if (n.prim == GB_P_LE) {
+        int x = without_relu(l, &n);
+        if (x != n.arg[0]) l->uses[x] += --l->uses[n.arg[0]] ? 1 : 0;
+        n.arg[0] = (uint16_t)x;
+    }
     if (is_relu(l, &n)) n = (gb_enode){.prim = GB_P_MAX, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
     int k = -1;
     if (n.prim == GB_P_MUL)

@@ -164,7 +164,21 @@ GB_V float gb_tanh(float x)
     return x == 0 ? x : __builtin_copysignf(t / (t + 2.0f), x);
 }
 
-/* Below 0.92 an odd polynomial, above it 1 - exp(polynomial), both fitted to log(erfc). */
+/* exp for -30 <= x <= 0: no clamps, no denormals. */
+GB_V float gb_exp_small(float x)
+{
+    gb_split s = gb_split_ln2(x);
+    float r = s.r, p = 0.001392618359f;
+    p = gb_mad(p, r, 0.008363179053f);
+    p = gb_mad(p, r, 0.04166655462f);
+    p = gb_mad(p, r, 0.1666657699f);
+    p = gb_mad(p, r, 0.5f);
+    p = gb_mad(p * r, r, r) + 1.0f;
+    return gb_float((int32_t)((uint32_t)gb_bits(p) + ((uint32_t)s.n << 23)));
+}
+
+/* Below 0.92 an odd polynomial, above it 1 - exp(polynomial), both fitted to log(erfc). A NaN goes
+ * the first way. */
 GB_V float gb_erf(float x)
 {
     float a = __builtin_fabsf(x), s = x * x;
@@ -176,17 +190,17 @@ GB_V float gb_erf(float x)
     p = gb_mad(p, s, -0.3761263414f);
     p = gb_mad(p, s, 0.1283791667f);
     float near = gb_mad(p, x, x);
-    float t = a > 3.95f ? 3.95f : a, q = 1.660596338e-6f;
+    float t = a < 3.95f ? a : 3.95f, q = 1.660596338e-6f;
     q = gb_mad(q, t, -4.649336271e-5f);
     q = gb_mad(q, t, 0.0006002250179f);
     q = gb_mad(q, t, -0.004774377459f);
     q = gb_mad(q, t, 0.02645941518f);
     q = gb_mad(q, t, -0.1101405594f);
     q = gb_mad(q, t, -0.6317695145f);
-    q = gb_mad(q, t, -0.1302617834f);
+    q = gb_mad(q, t, -1.1302617834f);
     q = gb_mad(q, t, 0.000325905362f);
-    float far = __builtin_copysignf(1.0f - gb_exp(q - t), x);
-    return a < 0.92f ? near : x != x ? x : far;
+    float far = __builtin_copysignf(1.0f - gb_exp_small(q), x);
+    return a > 0.92f ? far : near;
 }
 
 GB_V int32_t gb_iadd(int32_t a, int32_t b)

@@ -30,14 +30,26 @@ static const struct {
     {"add(add(mul(sub(a,b),c),d),e)", "vvvvv"},
     {"sub(mul(a,b),add(mul(sub(c,d),e),f))", "vvvvvv"}, /* a normalization's gradient */
     {"mul(a,mul(sub(b,c),d))", "vvvv"},
-    {"mul(mul(a,b),add(erf(mul(a,c)),d))", "vsss"}, /* gelu */
+    {"mul(a,mul(add(erf(mul(a,b)),c),d))", "vsss"}, /* gelu, and its gradient … */
+    {"mul(add(mul(add(erf(mul(a,b)),c),d),mul(a,mul(exp(mul(mul(a,a),e)),f))),g)", "vsssssv"},
     {"exp(sub(a,b))", "vv vs"},                     /* softmax */
     {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"},     /* momentum */
     {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"},      /* mean of squares */
+    /* updates that are left out where the loss is not finite: momentum, mean of squares, … */
+    {"select(a,add(mul(b,c),d),b)", "svsv"},
+    {"select(a,add(mul(b,c),mul(d,e)),b)", "svsvs"},
+    {"select(a,add(mul(b,c),mul(mul(d,d),e)),b)", "svsvs"},
+    /* … and parameters by momentum, with Nesterov's look ahead, and by Adam, with weight decay */
+    {"select(a,sub(b,mul(c,d)),b)", "svvs svsv"},
+    {"select(a,sub(b,mul(c,add(mul(d,e),f))),b)", "svsvsv"},
+    {"select(a,sub(b,mul(div(c,add(mul(sqrt(d),e),f)),g)),b)", "svvvsss"},
+    {"select(a,sub(sub(b,mul(b,c)),mul(div(d,add(mul(sqrt(e),f),g)),h)),b)", "svsvvsss"},
     {"select(lt(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv vsss svss vvvv"},
     {"select(le(a,b),c,d)", "vsvv vsvs vssv svvs svsv svvv"},
     {"select(le(a,b),c,add(d,e))", "vssvv"},
     {"select(le(a,b),c,mul(d,e))", "vssvs vssvv"},
+    {"select(le(add(mul(sub(a,b),c),d),e),f,g)", "vvvvssv"}, /* … of a normalized value */
+    {"select(le(add(mul(sub(a,b),c),d),e),f,add(g,h))", "vvvvssvv"},
 };
 
 static const char *const unary[] = {"v", NULL};
@@ -168,7 +180,7 @@ int main(void)
         for (const char *const *m = alone[t.leaves]; *m; m++) add(&t, *m, strlen(*m));
     }
     printf("static const gb_loop loop_table[] = {\n");
-    for (int prims = 8; prims > 0; prims--)
+    for (int prims = 16; prims > 0; prims--)
         for (int i = 0; i < n_rows; i++)
             if (rows[i].prims == prims)
                 printf("    {loop_%d, code_%d, \"%s\", %d},\n", i, i, rows[i].mode, prims);

@@ -7,7 +7,7 @@
 
 #include "backends/cpu/cpuid.h"
 
-#define GB_LOOP_LEAVES 6
+#define GB_LOOP_LEAVES 8
 
 /* p[0] is the result, p[1 …] the leaves: arrays of n elements of 4 bytes, or one element where the
  * loop's mode says 's'. The result may be one of the arrays. imm is that of the tree's root. */
