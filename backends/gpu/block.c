@@ -1,7 +1,6 @@
 #include "backends/gpu/block.h"
 
 #include <stdio.h>
-#include <string.h>
 
 #include "backends/gpu/manifest.h"
 
@@ -9,10 +8,8 @@ enum { ITEMS = 16, LINES = 4 }; /* items of a plain group along columns and rows
 
 bool gb_block_applies(const gb_gpu_caps *caps, int64_t m, int64_t n)
 {
-    /* where items are wide panels are faster, but tests may ask for blocks */
-    bool asked = caps->variant && strstr(caps->variant, "block");
-    if ((gb_gpu_wide_items(caps) && !asked) || caps->max_local < ITEMS * LINES) return false;
-    return m >= LINES && n >= ITEMS / 2 && gb_div_up(m, LINES) <= caps->max_groups[1];
+    return caps->max_local >= ITEMS * LINES && m >= LINES && n >= ITEMS / 2 &&
+           gb_div_up(m, LINES) <= caps->max_groups[1];
 }
 
 gb_block gb_block_choose(const gb_gpu_caps *caps, int64_t m, int64_t n, int64_t batches)

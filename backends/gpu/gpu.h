@@ -19,6 +19,8 @@ typedef struct gb_gpu_caps {
     bool storage16;     /* 16-bit loads and stores work in kernels */
     bool int64;         /* 64-bit integers do */
     bool broadcast;     /* subgroupBroadcast does (Vulkan) */
+    int max_rounds;     /* of all loops of an item together: lavapipe ends them, without a word,
+                           after 65,535; 0: any */
     uint32_t max_local; /* items of a work-group */
     uint32_t max_local_dim[3];
     uint32_t max_groups[3]; /* work-groups of a launch, by dimension */

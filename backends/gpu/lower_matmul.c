@@ -2,11 +2,17 @@
 
 #include "backends/gpu/block.h"
 #include "backends/gpu/manifest.h"
+#include "backends/gpu/matmul.h"
 #include "backends/gpu/shaders.h"
-#include "backends/gpu/space.h"
 
-static void define_batch(gb_gk *k, const gb_step *s, gb_space *batch)
+void gb_matmul_bind(gb_gk *k, const gb_step *s, bool with_output, gb_space *batch)
 {
+    char name[16];
+    for (int i = 0; i < s->n_in; i++) {
+        snprintf(name, sizeof name, "i%d", i);
+        gb_gk_operand(k, name, &s->in[i], GB_READ);
+    }
+    if (with_output) gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
     *batch = (gb_space){.rank = s->out[0].rank - 2};
     for (int d = 0; d < batch->rank; d++) batch->dim[d] = s->out[0].dim[d], batch->axis[d] = d;
     for (int i = 0; i < s->n_in; i++) gb_space_add(batch, "i", i, &s->in[i], 0);
@@ -15,14 +21,11 @@ static void define_batch(gb_gk *k, const gb_step *s, gb_space *batch)
     gb_space_walk(k, batch, "BATCH", "");
 }
 
-static void bind_all(gb_gk *k, const gb_step *s)
+int64_t gb_matmul_batches(const gb_step *s)
 {
-    char name[16];
-    for (int i = 0; i < s->n_in; i++) {
-        snprintf(name, sizeof name, "i%d", i);
-        gb_gk_operand(k, name, &s->in[i], GB_READ);
-    }
-    gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
+    int64_t n = 1;
+    for (int d = 0; d < s->out[0].rank - 2; d++) n *= s->out[0].dim[d];
+    return n;
 }
 
 /* The offset of an operand of out's shape at (row, column), as text; strides become parameters. */
@@ -45,8 +48,7 @@ static void place(gb_gk *k, const char *operand, const gb_operand *o, char *text
     }
 }
 
-/* Defines RESULT: the epilogue on acc at (row, column), and its store. */
-static void define_result(gb_gk *k, const gb_step *s)
+void gb_matmul_result(gb_gk *k, const gb_step *s)
 {
     char at[96], load[GB_MAX_STEP_IN][112], name[16];
     const char *in[GB_MAX_STEP_IN] = {"acc"};
@@ -64,7 +66,7 @@ static void define_result(gb_gk *k, const gb_step *s)
         gb_gk_define(k, "RESULT", "ST_o0(%s, acc);", at);
 }
 
-static void define_sizes(gb_gk *k, const gb_step *s)
+void gb_matmul_sizes(gb_gk *k, const gb_step *s)
 {
     const gb_operand *x = &s->in[0], *y = &s->in[1];
     int r = x->rank;
@@ -84,15 +86,14 @@ gb_status gb_lower_matmul_item(gb_gpu_builder *b)
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_local(&k, 16, 4, 1);
-    bind_all(&k, s);
-    define_batch(&k, s, &batch);
+    gb_matmul_bind(&k, s, true, &batch);
     const int64_t groups[3] = {gb_div_up(out->dim[r - 1], 16), gb_div_up(out->dim[r - 2], 4),
                                gb_space_count(&batch)};
     if (groups[0] * groups[1] * groups[2] == 0) return gb_gk_drop(&k), k.status;
     gb_gk_param(&k, "M", out->dim[r - 2]);
     gb_gk_param(&k, "N", out->dim[r - 1]);
-    define_sizes(&k, s);
-    define_result(&k, s);
+    gb_matmul_sizes(&k, s);
+    gb_matmul_result(&k, s);
     return gb_gk_finish(&k, "matmul.item", gb_shader_matmul_item, groups);
 }
 
@@ -125,8 +126,7 @@ static gb_status lower_block(gb_gpu_builder *b, bool lanes)
     gb_space batch;
     gb_gk k;
     gb_gk_begin(&k, b);
-    bind_all(&k, s);
-    define_batch(&k, s, &batch);
+    gb_matmul_bind(&k, s, true, &batch);
     const int64_t batches = gb_space_count(&batch);
     gb_block block =
         lanes ? gb_block_lanes(b->caps, m, n, batches, pairs_of(b->caps, &s->in[0], out->rank - 1),
@@ -134,8 +134,8 @@ static gb_status lower_block(gb_gpu_builder *b, bool lanes)
               : gb_block_choose(b->caps, m, n, batches);
     if (block.groups[2] == 0) return gb_gk_drop(&k), k.status;
     gb_block_define(&k, &block, "RESULT");
-    define_sizes(&k, s);
-    define_result(&k, s);
+    gb_matmul_sizes(&k, s);
+    gb_matmul_result(&k, s);
     gb_gk_param(&k, "K_ROUNDS", s->in[0].dim[out->rank - 1] / block.k_step);
     gb_gk_param(&k, "A_STEP", s->in[0].stride[out->rank - 1] * block.k_step);
     gb_gk_param(&k, "B_STEP", s->in[1].stride[out->rank - 2] * block.k_step);

@@ -2,10 +2,17 @@
 
 #include <string.h>
 
+#include "backends/gpu/tile.h"
+
 static bool wide_items(const gb_gpu_caps *caps, const gb_step *step)
 {
     (void)step;
     return gb_gpu_wide_items(caps);
+}
+
+static bool lanes_of_a_gpu(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return !wide_items(caps, step);
 }
 
 const gb_gpu_variant gb_gpu_manifest[] = {
@@ -15,13 +22,24 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_ARGREDUCE, "argreduce.item", NULL, NULL, gb_lower_argreduce},
     {GB_STEP_MATMUL, "matmul.panel", gb_matmul_panel_applies, gb_matmul_panel_scratch,
      gb_lower_matmul_panel},
+    {GB_STEP_MATMUL, "matmul.tile128", .family = &gb_matmul_tiles, .member = GB_TILE_128},
+    {GB_STEP_MATMUL, "matmul.tile64", .family = &gb_matmul_tiles, .member = GB_TILE_64},
+    {GB_STEP_MATMUL, "matmul.tile32", .family = &gb_matmul_tiles, .member = GB_TILE_32},
+    {GB_STEP_MATMUL, "matmul.tall", .family = &gb_matmul_tiles, .member = GB_TILE_TALL},
+    {GB_STEP_MATMUL, "matmul.flat", .family = &gb_matmul_tiles, .member = GB_TILE_FLAT},
     {GB_STEP_MATMUL, "matmul.lanes", gb_matmul_lanes_applies, NULL, gb_lower_matmul_lanes},
-    {GB_STEP_MATMUL, "matmul.block", gb_matmul_block_applies, NULL, gb_lower_matmul_block},
+    {GB_STEP_MATMUL, "matmul.block", gb_matmul_block_applies, NULL, gb_lower_matmul_block,
+     lanes_of_a_gpu},
     {GB_STEP_MATMUL, "matmul.item", NULL, NULL, gb_lower_matmul_item},
     {GB_STEP_CONV, "conv.winograd", gb_winograd_applies, gb_winograd_scratch, gb_lower_winograd},
     {GB_STEP_CONV, "conv.panel", gb_conv_panel_applies, gb_conv_panel_scratch, gb_lower_conv_panel},
+    {GB_STEP_CONV, "conv.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
+    {GB_STEP_CONV, "conv.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
+    {GB_STEP_CONV, "conv.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
+    {GB_STEP_CONV, "conv.tall", .family = &gb_conv_tiles, .member = GB_TILE_TALL},
+    {GB_STEP_CONV, "conv.flat", .family = &gb_conv_tiles, .member = GB_TILE_FLAT},
     {GB_STEP_CONV, "conv.lanes", gb_conv_lanes_applies, NULL, gb_lower_conv_lanes},
-    {GB_STEP_CONV, "conv.block", gb_conv_block_applies, NULL, gb_lower_conv_block},
+    {GB_STEP_CONV, "conv.block", gb_conv_block_applies, NULL, gb_lower_conv_block, lanes_of_a_gpu},
     {GB_STEP_CONV, "conv.item", NULL, NULL, gb_lower_conv_item},
     {GB_STEP_CONV_INPUT, "conv_input.winograd", gb_winograd_applies, gb_winograd_scratch,
      gb_lower_winograd},
@@ -29,17 +47,28 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_lower_conv_phases},
     {GB_STEP_CONV_INPUT, "conv_input.panel", gb_conv_panel_applies, gb_conv_panel_scratch,
      gb_lower_conv_panel},
+    {GB_STEP_CONV_INPUT, "conv_input.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
+    {GB_STEP_CONV_INPUT, "conv_input.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
+    {GB_STEP_CONV_INPUT, "conv_input.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
+    {GB_STEP_CONV_INPUT, "conv_input.tall", .family = &gb_conv_tiles, .member = GB_TILE_TALL},
+    {GB_STEP_CONV_INPUT, "conv_input.flat", .family = &gb_conv_tiles, .member = GB_TILE_FLAT},
     {GB_STEP_CONV_INPUT, "conv_input.lanes", gb_conv_lanes_applies, NULL, gb_lower_conv_lanes},
-    {GB_STEP_CONV_INPUT, "conv_input.block", gb_conv_block_applies, NULL, gb_lower_conv_block},
+    {GB_STEP_CONV_INPUT, "conv_input.block", gb_conv_block_applies, NULL, gb_lower_conv_block,
+     lanes_of_a_gpu},
     {GB_STEP_CONV_INPUT, "conv_input.item", NULL, NULL, gb_lower_conv_input_item},
     {GB_STEP_CONV_FILTER, "conv_filter.winograd", gb_winograd_applies, gb_winograd_scratch,
      gb_lower_winograd_filter},
     {GB_STEP_CONV_FILTER, "conv_filter.panel", gb_filter_panel_applies, gb_filter_panel_scratch,
      gb_lower_filter_panel},
+    {GB_STEP_CONV_FILTER, "conv_filter.tile128", .family = &gb_filter_tiles, .member = GB_TILE_128},
+    {GB_STEP_CONV_FILTER, "conv_filter.tile64", .family = &gb_filter_tiles, .member = GB_TILE_64},
+    {GB_STEP_CONV_FILTER, "conv_filter.tile32", .family = &gb_filter_tiles, .member = GB_TILE_32},
+    {GB_STEP_CONV_FILTER, "conv_filter.tall", .family = &gb_filter_tiles, .member = GB_TILE_TALL},
+    {GB_STEP_CONV_FILTER, "conv_filter.flat", .family = &gb_filter_tiles, .member = GB_TILE_FLAT},
     {GB_STEP_CONV_FILTER, "conv_filter.lanes", gb_filter_lanes_applies, gb_filter_block_scratch,
      gb_lower_filter_lanes},
     {GB_STEP_CONV_FILTER, "conv_filter.block", gb_filter_block_applies, gb_filter_block_scratch,
-     gb_lower_filter_block},
+     gb_lower_filter_block, lanes_of_a_gpu},
     {GB_STEP_CONV_FILTER, "conv_filter.item", NULL, gb_conv_filter_item_scratch,
      gb_lower_conv_filter_item},
     {GB_STEP_MAXPOOL, "maxpool.lanes", NULL, NULL, gb_lower_maxpool},
@@ -52,32 +81,37 @@ const gb_gpu_variant gb_gpu_manifest[] = {
 
 const int gb_gpu_manifest_size = sizeof gb_gpu_manifest / sizeof *gb_gpu_manifest;
 
-static const gb_gpu_variant *first(const gb_gpu_caps *caps, const gb_step *step, const char *part)
+static bool applies(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step)
 {
-    for (int i = 0; i < gb_gpu_manifest_size; i++) {
-        const gb_gpu_variant *v = &gb_gpu_manifest[i];
-        if (v->kind == step->kind && (!part || strstr(v->name, part)) &&
-            (!v->applies || v->applies(caps, step)))
-            return v;
-    }
-    return NULL;
+    if (v->kind != step->kind) return false;
+    if (v->family) return v->family->applies(caps, step, v->member);
+    return !v->applies || v->applies(caps, step);
 }
 
-static const gb_gpu_variant *named(const gb_gpu_caps *caps, const gb_step *step)
+static bool wanted(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step)
 {
-    for (int i = 0; i < gb_gpu_manifest_size; i++) {
-        const gb_gpu_variant *v = &gb_gpu_manifest[i];
-        if (v->kind == step->kind && strcmp(v->name, step->variant) == 0)
-            return !v->applies || v->applies(caps, step) ? v : NULL;
-    }
-    return NULL;
+    if (v->family) return v->family->wanted(caps, step, v->member);
+    return !v->wanted || v->wanted(caps, step);
+}
+
+static bool asked(const gb_gpu_caps *caps, const gb_gpu_variant *v)
+{
+    return caps->variant && strstr(v->name, caps->variant);
 }
 
 const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step)
 {
-    if (step->variant[0]) return named(caps, step);
-    const gb_gpu_variant *v = caps->variant ? first(caps, step, caps->variant) : NULL;
-    return v ? v : first(caps, step, NULL);
+    const gb_gpu_variant *best = NULL;
+    for (int i = gb_gpu_manifest_size - 1; i >= 0; i--) {
+        const gb_gpu_variant *v = &gb_gpu_manifest[i];
+        if (!applies(caps, v, step)) continue;
+        if (step->variant[0]) {
+            if (strcmp(v->name, step->variant) == 0) return v;
+        } else if (asked(caps, v) || (wanted(caps, v, step) && !(best && asked(caps, best)))) {
+            best = v;
+        }
+    }
+    return best;
 }
 
 int gb_gpu_variants(const gb_gpu_caps *caps, const gb_step *step, const char **name, int cap)
@@ -85,7 +119,19 @@ int gb_gpu_variants(const gb_gpu_caps *caps, const gb_step *step, const char **n
     int n = 0;
     for (int i = 0; i < gb_gpu_manifest_size && n < cap; i++) {
         const gb_gpu_variant *v = &gb_gpu_manifest[i];
-        if (v->kind == step->kind && (!v->applies || v->applies(caps, step))) name[n++] = v->name;
+        if (applies(caps, v, step) && (asked(caps, v) || wanted(caps, v, step)))
+            name[n++] = v->name;
     }
     return n;
+}
+
+uint64_t gb_gpu_scratch(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step)
+{
+    if (v->family) return v->family->scratch ? v->family->scratch(caps, step, v->member) : 0;
+    return v->scratch ? v->scratch(caps, step) : 0;
+}
+
+gb_status gb_gpu_lower(gb_gpu_builder *b, const gb_gpu_variant *v)
+{
+    return v->family ? v->family->lower(b, v->member) : v->lower(b);
 }

@@ -5,20 +5,36 @@
 
 #include "backends/gpu/kernel.h"
 
+/* Variants that differ by a number only, such as the size of tiles. */
+typedef struct gb_gpu_family {
+    bool (*applies)(const gb_gpu_caps *caps, const gb_step *step, int member);
+    bool (*wanted)(const gb_gpu_caps *caps, const gb_step *step, int member);
+    uint64_t (*scratch)(const gb_gpu_caps *caps, const gb_step *step, int member); /* NULL: none */
+    gb_status (*lower)(gb_gpu_builder *b, int member);
+} gb_gpu_family;
+
 typedef struct gb_gpu_variant {
     gb_step_kind kind;
     const char *name; /* "KIND.how"; gb_gpu_caps.variant matches a part of it */
     bool (*applies)(const gb_gpu_caps *caps, const gb_step *step);     /* NULL: always */
     uint64_t (*scratch)(const gb_gpu_caps *caps, const gb_step *step); /* NULL: none */
     gb_status (*lower)(gb_gpu_builder *b);
+    /* Is it worth trying on this class of devices? Others run when they are asked for by name.
+     * NULL: wherever it applies. */
+    bool (*wanted)(const gb_gpu_caps *caps, const gb_step *step);
+    const gb_gpu_family *family; /* instead of the functions above */
+    int member;
 } gb_gpu_variant;
 
-/* Ordered: of those that apply the first is taken, unless another one is forced. */
+/* Ordered: of those that apply and are wanted the first is taken, unless another one is forced. */
 extern const gb_gpu_variant gb_gpu_manifest[];
 extern const int gb_gpu_manifest_size;
 
 /* The variant that step->variant names, else the default. NULL: none applies. */
 const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step);
+
+uint64_t gb_gpu_scratch(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step);
+gb_status gb_gpu_lower(gb_gpu_builder *b, const gb_gpu_variant *v);
 
 static inline int64_t gb_div_up(int64_t a, int64_t b)
 {
@@ -89,6 +105,9 @@ bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step); /* all t
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);
 gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
+
+extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles,
+    gb_filter_tiles; /* members: gb_tile_size */
 
 /* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
 gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);

@@ -66,7 +66,7 @@ gb_status gb_gpu_peak_create(const gb_gpu_caps *caps, gb_gpu_peak_work *work,
     *work = (gb_gpu_peak_work){.buffer_bytes = ELEMENTS * 4, .bytes = 8.0 * ELEMENTS};
     gb_status s = lower_arithmetic(&b, &work->flops);
     b.step_index = 1;
-    if (s == GB_OK) s = gb_gpu_pick(caps, &step[1])->lower(&b);
+    if (s == GB_OK) s = gb_gpu_lower(&b, gb_gpu_pick(caps, &step[1]));
     if (s == GB_OK)
         *program = p;
     else

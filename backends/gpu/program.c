@@ -47,7 +47,7 @@ void gb_gpu_query(const gb_gpu_caps *caps, const gb_step *step, gb_answer *answe
         snprintf(answer->reason, sizeof answer->reason, "%s", why);
         return;
     }
-    uint64_t scratch = v->scratch ? v->scratch(caps, step) : 0;
+    uint64_t scratch = gb_gpu_scratch(caps, v, step);
     answer->ok = true;
     answer->scratch_bytes = (scratch + 255) / 256 * 256;
     snprintf(answer->variant, sizeof answer->variant, "%s", v->name);
@@ -60,7 +60,7 @@ static gb_status lower_step(gb_gpu_builder *b)
     if (!answer.ok)
         return gb_fail(b->err, GB_UNSUPPORTED, b->step->path, NULL, "%s step: %s",
                        gb_step_kind_name(b->step->kind), answer.reason);
-    return gb_gpu_pick(b->caps, b->step)->lower(b);
+    return gb_gpu_lower(b, gb_gpu_pick(b->caps, b->step));
 }
 
 gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,

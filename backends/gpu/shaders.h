@@ -16,5 +16,6 @@ extern const char gb_shader_filter_join[], gb_shader_matmul_block[], gb_shader_c
 extern const char gb_shader_conv_filter_block[];
 extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];
 extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
+extern const char gb_shader_tile[], gb_shader_split_join[];
 
 #endif
