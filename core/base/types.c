@@ -33,6 +33,11 @@ bool gb_dtype_is_float(gb_dtype dtype)
     return dtype == GB_F32 || dtype == GB_F64 || dtype == GB_F16 || dtype == GB_BF16;
 }
 
+gb_dtype gb_precision_dtype(gb_precision precision)
+{
+    return precision == GB_PRECISION_F16 ? GB_F16 : precision == GB_PRECISION_BF16 ? GB_BF16 : GB_F32;
+}
+
 gb_shape gb_shape_of(int rank, ...)
 {
     gb_shape s = {.rank = rank};

@@ -95,6 +95,7 @@ static void differentiate(pass *p, int index)
     if (!wanted || !reached) return;
     const char *path = g->path;
     g->path = n.path;
+    g->keeps_f32 = n.keeps_f32;
     if (n.op->not_differentiable) {
         gb_graph_fail(g, GB_UNSUPPORTED, "take the loss or the state off this path",
                       "%s: %s is not differentiable: it %s", n.path, n.op->name,
@@ -104,6 +105,7 @@ static void differentiate(pass *p, int index)
     if (!n.op->gradient && !n.op->pointwise) {
         through_expansion(p, &n);
         g->path = path;
+        g->keeps_f32 = false;
         return;
     }
     gb_value *din = calloc((size_t)n.n_in + 1, sizeof *din);
@@ -115,6 +117,7 @@ static void differentiate(pass *p, int index)
         for (int k = 0; k < n.n_in && !gb_graph_failed(g); k++)
             if (p->needed[n.in[k]] && gb_dtype_is_float(gb_dtype_at(g, n.in[k])))
                 din[k] = pointwise_gradient(g, &n, dout[0], k);
+    g->keeps_f32 = false; /* sums of several gradients are nobody's own */
     if (reserve(p))
         for (int k = 0; k < n.n_in; k++)
             if (p->needed[n.in[k]]) accumulate(p, n.in[k], din[k]);

@@ -271,7 +271,7 @@ gb_node *gb_graph_append(gb_graph *g, const gb_op *op, const gb_value *in, int n
 {
     if (gb_graph_failed(g) || !GROW(g, g->node, g->n_nodes, g->cap_nodes)) return NULL;
     gb_node n = {.op = op, .n_in = n_in, .n_out = n_out, .n_attr = n_attr, .path = g->path,
-                 .phase = g->phase};
+                 .phase = g->phase, .keeps_f32 = g->keeps_f32 || op->keeps_f32};
     n.in = gb_arena_copy(g->arena, in, (size_t)n_in * sizeof *in);
     n.out = gb_arena_alloc(g->arena, (size_t)n_out * sizeof *n.out);
     n.attr = gb_arena_alloc(g->arena, (size_t)n_attr * sizeof *n.attr);

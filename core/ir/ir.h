@@ -34,6 +34,7 @@ typedef struct gb_node {
     gb_value *in, *out;
     gb_attr *attr;
     const char *path, *phase;
+    bool keeps_f32; /* it is, or comes from, an operator that does */
     const gb_compute *compute;  /* Pointwise and Reduce; contractions: the epilogue, see fuse.c */
 } gb_node;
 
@@ -48,6 +49,7 @@ typedef struct gb_value_info {
     int node;         /* NODE: the producer */
     bool trainable;   /* STATE */
     gb_tensor tensor; /* CONST: the value; STATE: the initial value or data NULL; in the arena */
+    gb_storage storage; /* of floats in memory; set by core/passes/precision.c, F32 before */
     gb_value update;  /* STATE: its value after a run, GB_NONE: unchanged */
 } gb_value_info;
 
@@ -62,6 +64,7 @@ struct gb_graph {
     int n_inputs, n_scalars, n_states, n_outputs;
     int cap_inputs, cap_scalars, cap_states, cap_outputs;
     const char *path, *phase; /* of nodes added from now on */
+    bool keeps_f32;           /* likewise */
 };
 
 /* --- the operator table --- */
@@ -98,6 +101,9 @@ struct gb_op {
     const char *not_differentiable;
     /* Forward and gradient tolerance against float64, relative to the largest element. 0: 2e-6. */
     double tolerance;
+    /* In mixed precision: what it computes within itself stays in f32 (statistics, sums, losses). */
+    bool keeps_f32;
+    bool view;     /* its result is a window of its first input, in the same memory */
     bool internal; /* made by passes, not for models; left out of the documentation */
     gb_attr_spec attr[10];
 

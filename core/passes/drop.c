@@ -20,7 +20,7 @@ typedef struct drops {
 
 static bool is_cheap(const gb_node *n)
 {
-    return gb_is_view(n) || (gb_is_pointwise(n) && !gb_expr_is_costly(n->compute->expr));
+    return n->op->view || (gb_is_pointwise(n) && !gb_expr_is_costly(n->compute->expr));
 }
 
 static gb_value want_copy(drops *d, gb_value v, use use);

@@ -287,6 +287,7 @@ static void emit_epilogue(fusion *f, gb_rewrite *r, const gb_node *n, const draf
     fused.n_in = n_in;
     fused.out = n->out;
     fused.compute = &compute;
+    fused.keeps_f32 = n->keeps_f32; /* the result is n's */
     gb_rewrite_copy(r, &fused);
 }
 

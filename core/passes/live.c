@@ -3,17 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool gb_is_view(const gb_node *n)
-{
-    static const char *const views[] = {"Reshape", "Transpose", "Expand", "Slice"};
-    for (size_t i = 0; i < sizeof views / sizeof *views; i++)
-        if (strcmp(n->op->name, views[i]) == 0) return true;
-    return false;
-}
-
 static uint64_t value_bytes(const gb_value_info *v)
 {
-    return (uint64_t)gb_shape_count(&v->shape) * 4;
+    return (uint64_t)gb_shape_count(&v->shape) * gb_storage_size(v->storage);
 }
 
 static void find_storages(gb_live *l)
@@ -27,7 +19,7 @@ static void find_storages(gb_live *l)
         const gb_node *n = &g->node[i];
         for (int k = 0; k < n->n_out; k++) {
             gb_value v = n->out[k];
-            if (gb_is_view(n)) {
+            if (n->op->view) {
                 l->root[v] = l->root[n->in[0]];
                 continue;
             }
@@ -38,7 +30,7 @@ static void find_storages(gb_live *l)
     for (int i = 0; i < g->n_outputs; i++) l->bytes[l->root[g->output[i]]] = 0;
     for (int i = 0; i < g->n_states; i++) l->bytes[l->root[g->value[g->state[i]].update]] = 0;
     for (int i = 0; i < g->n_nodes; i++)
-        for (int k = 0; !gb_is_view(&g->node[i]) && k < g->node[i].n_in; k++)
+        for (int k = 0; !g->node[i].op->view && k < g->node[i].n_in; k++)
             l->last[l->root[g->node[i].in[k]]] = i;
 }
 
@@ -63,7 +55,7 @@ static void sum_up(gb_live *l)
     l->peak_at = 0;
     for (int i = 0; i < g->n_nodes; i++) {
         const gb_node *n = &g->node[i];
-        bool view = gb_is_view(n);
+        bool view = n->op->view;
         for (int k = 0; !view && k < n->n_out; k++) now += l->bytes[n->out[k]];
         l->sum[i] = now - bytes_in_place(l, i);
         if (l->sum[i] > l->peak) {

@@ -18,7 +18,5 @@ typedef struct gb_live {
 /* False: no memory. gb_live_free in any case. */
 bool gb_live_find(gb_live *l, const gb_graph *g);
 void gb_live_free(gb_live *l);
-/* Is it a window of its first input, and no step? */
-bool gb_is_view(const gb_node *n);
 
 #endif

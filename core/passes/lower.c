@@ -45,9 +45,10 @@ static void no_memory(gb_lowering *l)
     gb_fail(&l->error, GB_OUT_OF_MEMORY, "", "use a smaller model", "no memory to compile the graph");
 }
 
-static gb_storage storage_of(gb_dtype t)
+static gb_storage storage_of(const gb_lowering *l, gb_value v)
 {
-    return gb_dtype_is_float(t) ? GB_S_F32 : GB_S_I32;
+    const gb_value_info *info = &l->g->value[v];
+    return gb_dtype_is_float(info->dtype) ? info->storage : GB_S_I32;
 }
 
 /* --- buffers and windows --- */
@@ -87,7 +88,7 @@ static gb_operand new_storage(gb_lowering *l, gb_value v, const int *order, gb_b
                               int index)
 {
     const gb_shape *s = gb_shape_ptr(l->g, v);
-    gb_storage storage = storage_of(gb_dtype_at(l->g, v));
+    gb_storage storage = storage_of(l, v);
     uint64_t bytes = (uint64_t)gb_shape_count(s) * gb_storage_size(storage);
     return dense(s, storage, add_buffer(l, role, index, bytes), order);
 }
@@ -135,7 +136,7 @@ const gb_operand *gb_lower_operand(gb_lowering *l, gb_value v)
     if (!l->placed[v] && l->g->value[v].kind == GB_V_CONST) place_constant(l, v);
     if (!l->placed[v] && l->g->value[v].kind == GB_V_SCALAR) { /* read as an operand, not by slot */
         gb_shape s = {0};
-        gb_operand o = dense(&s, storage_of(gb_dtype_at(l->g, v)), l->plan->scalars_buffer, NULL);
+        gb_operand o = dense(&s, storage_of(l, v), l->plan->scalars_buffer, NULL);
         o.offset = (uint64_t)l->g->value[v].index * 4;
         place(l, v, &o);
     }
@@ -521,14 +522,16 @@ static gb_status lower(gb_graph *g, gb_plan **plan, gb_error *err)
 /* Takes the place of g. */
 static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recomputed *done, gb_error *err)
 {
+    gb_graph *fused = options->no_fusion ? g : gb_fuse(g, err);
+    if (fused != g) gb_graph_destroy(&g);
+    gb_graph *mixed = fused && options->small ? gb_mix_precision(fused, options->small, err) : fused;
+    if (mixed != fused) gb_graph_destroy(&fused);
     if (options->no_fusion) {
-        if (!gb_order(g, err)) gb_graph_destroy(&g);
-        return g;
+        if (mixed && !gb_order(mixed, err)) gb_graph_destroy(&mixed);
+        return mixed;
     }
-    gb_graph *fused = gb_fuse(g, err);
-    gb_graph_destroy(&g);
-    gb_graph *result = fused ? gb_recompute(fused, options->budget, done, err) : NULL;
-    gb_graph_destroy(&fused);
+    gb_graph *result = mixed ? gb_recompute(mixed, options->budget, done, err) : NULL;
+    gb_graph_destroy(&mixed);
     return result;
 }
 

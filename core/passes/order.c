@@ -84,7 +84,7 @@ static bool frees_enough(const order *o, int i)
 {
     const gb_node *n = &o->g->node[i];
     uint64_t freed = 0, taken = 0;
-    if (gb_is_view(n)) return true;
+    if (n->op->view) return true;
     for (int k = 0; k < n->n_in; k++) {
         gb_value in = read_storage(o, i, k);
         if (o->left[in] == 1) freed += o->live.bytes[in];
@@ -108,7 +108,7 @@ static void run(order *o, int i)
     o->sequence[o->n++] = i;
     o->waits[i] = -1;
     drop_ready(o, i);
-    for (int k = 0; !gb_is_view(n) && k < n->n_in; k++) {
+    for (int k = 0; !n->op->view && k < n->n_in; k++) {
         gb_value in = read_storage(o, i, k);
         if (in) o->left[in]--;
     }
@@ -156,7 +156,7 @@ static bool allocate(order *o)
     if (!o->left || !o->waits || !o->edges || !o->ready || !o->sequence) return false;
     for (size_t i = 0; i < nodes; i++) o->edges[i] = -1;
     for (int i = 0; i < o->g->n_nodes; i++)
-        for (int k = 0; !gb_is_view(&o->g->node[i]) && k < o->g->node[i].n_in; k++) {
+        for (int k = 0; !o->g->node[i].op->view && k < o->g->node[i].n_in; k++) {
             gb_value in = read_storage(o, i, k);
             if (in) o->left[in]++;
         }

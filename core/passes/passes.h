@@ -3,6 +3,7 @@
  *   expand   composites and pointwise operators become core operators; equal nodes are shared,
  *            dead ones dropped
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
+ *   precision values that may are marked to lie in memory as 16-bit floats
  *   recompute what is cheaper to compute again than to keep is dropped after the forward run
  *   order    what frees memory runs early
  *   lower    values get memory layouts, nodes become steps
@@ -17,6 +18,8 @@
 /* Each makes a new graph; free it with gb_graph_destroy. NULL on failure. */
 gb_graph *gb_expand(const gb_graph *g, gb_error *err);
 gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
+/* Marks values as small and has contractions read small operands. */
+gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err);
 /* Puts the nodes of g into another order. False on failure. */
 bool gb_order(gb_graph *g, gb_error *err);
 
@@ -32,6 +35,7 @@ gb_graph *gb_recompute(gb_graph *g, uint64_t budget, gb_recomputed *done, gb_err
 typedef struct gb_lower_options {
     bool no_fusion;  /* one step per core operator */
     uint64_t budget; /* of transient values, see gb_recompute */
+    gb_storage small; /* F16, BF16: mixed precision; F32 (0): none */
 } gb_lower_options;
 
 /* The whole way to a plan in which every storage is a buffer of its own. Free with gb_plan_free. */

@@ -31,7 +31,7 @@ typedef struct choice {
 static double cost_of(const gb_graph *g, const gb_node *n)
 {
     double bytes = 0, flops = 0, out = (double)gb_shape_count(gb_shape_ptr(g, n->out[0]));
-    if (gb_is_view(n)) return 0;
+    if (n->op->view) return 0;
     for (int k = 0; k < n->n_in; k++)
         bytes += 4.0 * (double)gb_shape_count(gb_shape_ptr(g, n->in[k]));
     for (int k = 0; k < n->n_out; k++)
@@ -96,7 +96,7 @@ static bool begin(choice *c, const gb_graph *g)
     if (!gb_live_find(&c->live, g) || !c->late || !c->fixed || !c->dropped) return false;
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; k < g->node[i].n_in; k++)
-            if (gb_is_late(&g->node[i]) && !gb_is_view(&g->node[i]))
+            if (gb_is_late(&g->node[i]) && !g->node[i].op->view)
                 c->late[c->live.root[g->node[i].in[k]]]++;
     for (int i = 0; i < g->n_outputs; i++) c->fixed[c->live.root[g->output[i]]] = 1;
     for (int i = 0; i < g->n_states; i++) c->fixed[c->live.root[g->value[g->state[i]].update]] = 1;

@@ -82,7 +82,7 @@ static gb_value copy_leaf(gb_graph *to, const gb_value_info *v)
     }
 }
 
-static gb_value mapped(gb_rewrite *r, gb_value v)
+gb_value gb_rewrite_value(gb_rewrite *r, gb_value v)
 {
     if (v && !r->map[v] && r->from->value[v].kind == GB_V_CONST) {
         const gb_tensor *t = &r->from->value[v].tensor;
@@ -157,7 +157,7 @@ void gb_rewrite_copy(gb_rewrite *r, const gb_node *n)
         free(in);
         return;
     }
-    for (int k = 0; k < n->n_in; k++) in[k] = mapped(r, n->in[k]);
+    for (int k = 0; k < n->n_in; k++) in[k] = gb_rewrite_value(r, n->in[k]);
     gb_node probe = *n;
     probe.in = in;
     unsigned h = hash_node(&probe);
@@ -174,6 +174,7 @@ void gb_rewrite_copy(gb_rewrite *r, const gb_node *n)
     }
     to->path = gb_arena_string(to->arena, n->path);
     to->phase = gb_arena_string(to->arena, n->phase);
+    to->keeps_f32 = n->keeps_f32;
     gb_node *copy = gb_graph_append(to, n->op, in, n->n_in, n->attr, n->n_attr, n->n_out, n->compute);
     free(in);
     if (!copy) return;
@@ -192,6 +193,7 @@ void gb_rewrite_copy(gb_rewrite *r, const gb_node *n)
         const gb_value_info *info = &r->from->value[n->out[k]];
         to_info->dtype = info->dtype;
         to_info->shape = info->shape;
+        to_info->storage = info->storage;
         r->map[n->out[k]] = copy->out[k];
     }
     if (!r->apart) r->slot[h % (unsigned)r->n_slots] = to->n_nodes;
@@ -218,10 +220,10 @@ gb_graph *gb_rewrite_end(gb_rewrite *r, gb_error *err)
     const gb_graph *g = r->from;
     for (int i = 0; i < g->n_states && !gb_graph_failed(r->to); i++) {
         gb_value u = g->value[g->state[i]].update;
-        if (u) gb_graph_update(r->to, r->map[g->state[i]], mapped(r, u));
+        if (u) gb_graph_update(r->to, r->map[g->state[i]], gb_rewrite_value(r, u));
     }
     for (int i = 0; i < g->n_outputs && !gb_graph_failed(r->to); i++)
-        gb_graph_output(r->to, g->output_name[i], mapped(r, g->output[i]));
+        gb_graph_output(r->to, g->output_name[i], gb_rewrite_value(r, g->output[i]));
     free(r->map);
     free(r->live);
     free(r->slot);

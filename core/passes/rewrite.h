@@ -19,6 +19,8 @@ typedef struct gb_rewrite {
 bool gb_rewrite_begin(gb_rewrite *r, const gb_graph *from, gb_error *err);
 /* Copies node n with mapped inputs, unless an equal one is there, and maps its outputs. */
 void gb_rewrite_copy(gb_rewrite *r, const gb_node *n);
+/* What stands for value v of the old graph; constants are copied when first asked for. */
+gb_value gb_rewrite_value(gb_rewrite *r, gb_value v);
 /* From now on `by` stands for value v of the new graph. */
 void gb_rewrite_replace(gb_rewrite *r, gb_value v, gb_value by);
 /* The new graph, or NULL with err filled. */

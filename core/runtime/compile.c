@@ -15,6 +15,19 @@ static const gb_tensor *initial_of(const gb_graph *graph, const char *name)
     return NULL;
 }
 
+/* Devices list the types that they were seen to read and write. */
+static gb_status check_precision(const gb_device *dev, gb_precision precision, gb_error *err)
+{
+    const gb_device_info *info = gb_device_get_info(dev);
+    gb_dtype t = gb_precision_dtype(precision);
+    if (info->dtypes & 1u << t) return GB_OK;
+    bool other = t == GB_F16 && info->dtypes & 1u << GB_BF16;
+    return gb_fail(err, GB_UNSUPPORTED, info->id,
+                   other ? "use precision bf16 or f32; `gimbal devices` lists the types of each device"
+                         : "use precision f32; `gimbal devices` lists the types of each device",
+                   "%s (%s) has no %s", info->id, info->name, gb_dtype_name(t));
+}
+
 gb_status gb_program_create(gb_store *store, const gb_graph *graph,
                             const gb_program_options *options, gb_program **program, gb_error *err)
 {
@@ -24,8 +37,13 @@ gb_status gb_program_create(gb_store *store, const gb_graph *graph,
     gb_status status = gb_graph_check(graph, err);
     if (status != GB_OK) return status;
     gb_plan *plan;
-    gb_lower_options lower = {.no_fusion = options && options->no_fusion};
-    status = gb_lower(graph, &lower, &plan, err);
+    gb_precision precision = options ? options->precision : GB_PRECISION_F32;
+    gb_lower_options lower = {.no_fusion = options && options->no_fusion,
+                              .small = precision == GB_PRECISION_F16    ? GB_S_F16
+                                       : precision == GB_PRECISION_BF16 ? GB_S_BF16
+                                                                        : GB_S_F32};
+    status = check_precision(store->dev, precision, err);
+    if (status == GB_OK) status = gb_lower(graph, &lower, &plan, err);
     if (status != GB_OK) return status;
     const gb_tensor **initial = calloc((size_t)plan->n_states + 1, sizeof *initial);
     if (!initial) {

@@ -34,7 +34,7 @@ static gb_status run_layers(gb_trainer *t, gb_store *store, gb_graph *g, const g
                             const int32_t *labels, char *layer, size_t size, gb_error *err)
 {
     gb_program *p = NULL;
-    gb_program_options o = {.no_fusion = true, .math = t->recipe->math};
+    gb_program_options o = {.no_fusion = true, .math = t->recipe->math, .precision = t->recipe->precision};
     gb_tensor rows = {.dtype = GB_I32, .shape = {.rank = 1, .dim = {images->shape.dim[0]}}, .data = (void *)labels};
     gb_status status = gb_program_create(store, g, &o, &p, err);
     if (!status) status = gb_program_set_input(p, "images", images, err);
@@ -68,7 +68,9 @@ gb_status gb_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *lab
     if (!status && g && !bad && !*layer) run_layers(t, store, g, images, labels, layer, sizeof layer, NULL);
     gb_store_destroy(&store);
     gb_graph_destroy(&g);
-    const char *hint = "lower the learning rate, warm up, or clip gradients (clip: {norm: 1})";
+    bool f16 = t->recipe->precision == GB_PRECISION_F16;
+    const char *hint = f16 ? "use precision bf16 or f32, lower the learning rate, warm up, or clip gradients"
+                           : "lower the learning rate, warm up, or clip gradients (clip: {norm: 1})";
     long long step = (long long)t->steps;
     if (bad)
         return gb_fail(err, GB_NOT_FINITE, bad, hint, "the loss became NaN or infinite at step %lld: state %s "

@@ -142,7 +142,7 @@ static gb_status read_clip(const gb_yaml *node, gb_recipe *r, gb_error *err)
 
 static gb_status read_training(const gb_top_options *o, gb_recipe *r, gb_error *err)
 {
-    int loss = 0, optimizer = 0, schedule = 0;
+    int loss = 0, optimizer = 0, schedule = 0, precision = 0;
     gb_status s = read_choice(o->loss, "loss", gb_loss_choices, GB_LOSSES, &r->loss, &loss, err);
     if (!s)
         s = read_choice(o->optimizer, "optimizer", gb_optimizer_choices, GB_OPTIMIZERS,
@@ -150,8 +150,12 @@ static gb_status read_training(const gb_top_options *o, gb_recipe *r, gb_error *
     if (!s)
         s = read_choice(o->schedule, "schedule", gb_schedule_choices, GB_SCHEDULES, &r->schedule,
                         &schedule, err);
+    if (!s)
+        s = read_choice(o->precision, "precision", gb_precision_choices, GB_PRECISIONS, r, &precision,
+                        err);
     if (!s) s = read_clip(o->clip, r, err);
     if (s) return s;
+    r->precision = (gb_precision)precision;
     r->loss.kind = (gb_loss_kind)loss;
     r->optimizer.kind = (gb_optimizer_kind)optimizer;
     r->schedule.kind = (gb_schedule_kind)schedule;
@@ -175,7 +179,6 @@ static gb_status read_tree(const gb_yaml *root, gb_recipe *r, gb_error *err)
     r->micro_batch = o.micro_batch ? o.micro_batch : o.batch;
     r->epochs = o.epochs;
     r->seed = (uint64_t)o.seed;
-    r->precision = (gb_precision)o.precision;
     r->math = (gb_math)o.math;
     if (r->batch % r->micro_batch)
         return gb_yaml_fail(gb_yaml_get(root, "micro_batch"), err, NULL,
@@ -322,7 +325,6 @@ static void write_recipe(FILE *f, const gb_recipe *r, const char *model)
                           .micro_batch = r->micro_batch,
                           .epochs = r->epochs,
                           .seed = (int64_t)r->seed,
-                          .precision = (int)r->precision,
                           .math = (int)r->math};
     write_data(f, &r->data);
     write_augments(f, &r->augment);
@@ -333,6 +335,8 @@ static void write_recipe(FILE *f, const gb_recipe *r, const char *model)
     write_choice(f, &gb_optimizer_choices[r->optimizer.kind], &r->optimizer);
     fputs("\nschedule:\n  ", f);
     write_choice(f, &gb_schedule_choices[r->schedule.kind], &r->schedule);
+    fputs("\nprecision:\n  ", f);
+    write_choice(f, &gb_precision_choices[r->precision], r);
     fputs("\nclip: {norm: ", f);
     gb_yaml_write_number(f, r->clip_norm);
     fputs(", value: ", f);

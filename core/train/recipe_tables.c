@@ -125,7 +125,16 @@ const gb_option gb_data_table[GB_DATA_ROWS] = {
 
 /* --- the recipe --- */
 
-static const char *const precision_words[] = {"f32", NULL};
+static const gb_option f16[] = {
+    FLOAT(gb_recipe, "loss_scale", loss_scale, 65536, 1, 16777216),
+    INT(gb_recipe, "growth_steps", growth_steps, 2000, 1, 1e12)};
+
+const gb_choice gb_precision_choices[GB_PRECISIONS] = {
+    [GB_PRECISION_F32] = {"f32", NULL, 0},
+    [GB_PRECISION_F16] = CHOICE("f16", f16),
+    [GB_PRECISION_BF16] = {"bf16", NULL, 0},
+};
+
 static const char *const math_words[] = {"exact", "fast", NULL};
 
 const gb_option gb_top_table[GB_TOP_OPTIONS] = {
@@ -141,10 +150,7 @@ const gb_option gb_top_table[GB_TOP_OPTIONS] = {
     INT(gb_top_options, "micro_batch", micro_batch, 0, 0, 1 << 24),
     INT(gb_top_options, "epochs", epochs, 1, 0, 1e6),
     INT(gb_top_options, "seed", seed, 1, 0, INFINITY),
-    {.name = "precision",
-     .type = GB_OPT_CHOICE,
-     .offset = offsetof(gb_top_options, precision),
-     .choices = precision_words},
+    TREE(gb_top_options, "precision", precision, false),
     {.name = "math",
      .type = GB_OPT_CHOICE,
      .offset = offsetof(gb_top_options, math),

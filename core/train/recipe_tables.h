@@ -12,10 +12,11 @@ typedef struct gb_choice {
     size_t n_options;
 } gb_choice;
 
-enum { GB_LOSSES = 4, GB_OPTIMIZERS = 4, GB_SCHEDULES = 6 };
+enum { GB_LOSSES = 4, GB_OPTIMIZERS = 4, GB_SCHEDULES = 6, GB_PRECISIONS = 3 };
 extern const gb_choice gb_loss_choices[GB_LOSSES];
 extern const gb_choice gb_optimizer_choices[GB_OPTIMIZERS];
 extern const gb_choice gb_schedule_choices[GB_SCHEDULES];
+extern const gb_choice gb_precision_choices[GB_PRECISIONS];
 
 typedef struct gb_data_rows { /* data, with what is read further still as trees */
     char *dataset, *path;
@@ -35,10 +36,10 @@ enum { GB_FLIP, GB_CROP, GB_CUTOUT, GB_AUGMENTS };
 extern const gb_choice gb_augment_choices[GB_AUGMENTS];
 
 typedef struct gb_top_options { /* the recipe's keys */
-    const gb_yaml *data, *model, *loss, *optimizer, *schedule, *clip;
+    const gb_yaml *data, *model, *loss, *optimizer, *schedule, *clip, *precision;
     double l1, l2;
     int64_t batch, micro_batch, epochs, seed;
-    int precision, math;
+    int math;
 } gb_top_options;
 enum { GB_TOP_OPTIONS = 14 };
 extern const gb_option gb_top_table[GB_TOP_OPTIONS];

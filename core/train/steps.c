@@ -53,11 +53,6 @@ static gb_status gradients(gb_graph *g, gb_value loss, gb_value *param, gb_value
     return gb_graph_gradient(g, loss, param, *n, grad) ? gb_graph_check(g, err) : GB_OK;
 }
 
-static gb_value is_finite(gb_graph *g, gb_value v) /* inf - inf and NaN - NaN are NaN */
-{
-    return gb_op2(g, "Equal", gb_op2(g, "Sub", v, v), gb_graph_float(g, 0));
-}
-
 static gb_value gradient_state(gb_graph *g, const char *param, const gb_shape *s)
 {
     char name[300];
@@ -70,12 +65,14 @@ gb_status gb_build_step(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
     gb_value y, loss, param[MAX_PARAMS], grad[MAX_PARAMS];
     size_t count;
     gb_status status = build_forward(t, g, n, true, &y, &loss, err);
-    if (!status) status = gradients(g, loss, param, grad, &count, err);
+    gb_scaling scaling = gb_scaling_begin(g, t->recipe);
+    if (!status) status = gradients(g, gb_scaling_loss(g, &scaling, loss), param, grad, &count, err);
     if (status) return status;
     gb_graph_phase(g, "update");
-    gb_value finite = is_finite(g, loss);
+    gb_value finite = gb_is_finite(g, loss);
     gb_graph_guard(g, finite); /* running statistics */
-    gb_optimizer_build(g, t->recipe, param, grad, count, finite);
+    gb_value apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, finite);
+    gb_optimizer_build(g, t->recipe, param, grad, count, apply);
     return gb_graph_check(g, err);
 }
 
@@ -84,8 +81,9 @@ gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *e
     gb_value y, loss, param[MAX_PARAMS], grad[MAX_PARAMS];
     size_t count;
     gb_status status = build_forward(t, g, n, true, &y, &loss, err);
-    if (!status) status = gradients(g, loss, param, grad, &count, err);
-    if (!status) gb_graph_guard(g, is_finite(g, loss)); /* running statistics */
+    gb_scaling scaling = gb_scaling_begin(g, t->recipe);
+    if (!status) status = gradients(g, gb_scaling_loss(g, &scaling, loss), param, grad, &count, err);
+    if (!status) gb_graph_guard(g, gb_is_finite(g, loss)); /* running statistics */
     for (size_t i = 0; !status && i < count; i++) {
         if (!grad[i]) continue;
         gb_shape s = gb_value_shape(g, param[i]);
@@ -114,11 +112,15 @@ gb_status gb_build_update(gb_trainer *t, gb_graph *g, const gb_graph *like, gb_e
         if (dot && strcmp(dot, ".running_mean") == 0) gb_graph_state(g, name, GB_F32, &s, false, NULL);
     }
     gb_value apply = gb_op2(g, "Greater", gb_graph_scalar(g, "apply", GB_F32), gb_graph_float(g, 0));
+    gb_scaling scaling = gb_scaling_begin(g, t->recipe);
+    gb_value sum[MAX_PARAMS];
+    memcpy(sum, grad, count * sizeof *sum);
+    apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, apply);
     gb_optimizer_build(g, t->recipe, param, grad, count, apply);
     for (size_t i = 0; i < count; i++)
-        gb_graph_update(g, grad[i], GB_OP(g, "Expand", GB_ARGS(gb_graph_float(g, 0)),
-                                          GB_INTS("shape", gb_value_shape(g, grad[i]).dim,
-                                                  (size_t)gb_value_shape(g, grad[i]).rank)));
+        gb_graph_update(g, sum[i], GB_OP(g, "Expand", GB_ARGS(gb_graph_float(g, 0)),
+                                          GB_INTS("shape", gb_value_shape(g, sum[i]).dim,
+                                                  (size_t)gb_value_shape(g, sum[i]).rank)));
     return gb_graph_check(g, err);
 }
 

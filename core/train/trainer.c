@@ -39,7 +39,7 @@ void gb_trainer_destroy(gb_trainer **trainer)
 
 static gb_status compile(gb_trainer *t, gb_graph *g, gb_program **program, gb_error *err)
 {
-    const gb_program_options options = {.math = t->recipe->math};
+    const gb_program_options options = {.math = t->recipe->math, .precision = t->recipe->precision};
     gb_status status = gb_program_create(t->store, g, &options, program, err);
     if (status) return status;
     const gb_program_info *info = gb_program_get_info(*program);
@@ -161,17 +161,20 @@ gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t 
     int64_t n = images->shape.dim[0];
     double sums[2] = {0, 0};
     gb_status status;
+    gb_program *p = NULL;
     if (in_one(t, n)) {
-        gb_program *p;
         status = step_program(t, n, true, &p, err);
         if (!status) status = gb_optimizer_scalars(p, &t->recipe->optimizer, lr, t->steps, err);
         if (!status) status = run_part(t, p, images, labels, 0, n, 1.0 / (double)n, sums, err);
     } else {
         status = step_in_parts(t, images, labels, n, lr, sums, err);
+        p = t->update;
     }
     if (status) return status;
     *result = (gb_step_result){.loss = sums[0], .accuracy = sums[1] / (double)n};
     if (!isfinite(sums[0])) return gb_diagnose(t, images, labels, err);
+    status = gb_scaling_read(t->recipe, p, t->steps, result, err);
+    if (status) return status;
     t->steps++;
     return GB_OK;
 }

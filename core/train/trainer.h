@@ -24,6 +24,23 @@ struct gb_trainer {
     int kernels;
 };
 
+/* Loss scaling as part of a graph (scale.c); of f16 alone, else scale is GB_NONE and nothing is added. */
+typedef struct gb_scaling {
+    gb_value scale, good_steps; /* states, F32 */
+} gb_scaling;
+
+gb_scaling gb_scaling_begin(gb_graph *g, const gb_recipe *r);
+/* What to differentiate instead of the loss. */
+gb_value gb_scaling_loss(gb_graph *g, const gb_scaling *s, gb_value loss);
+/* Takes the scale off the gradients and updates it; usable (BOOL): the loss is finite. Returns whether
+ * to apply the gradients. */
+gb_value gb_scaling_end(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value *grad, size_t n,
+                        gb_value usable);
+/* After a run of a program with gb_scaling_end in it. Errors: NOT_FINITE (the scale cannot fall more). */
+gb_status gb_scaling_read(const gb_recipe *r, gb_program *p, int64_t step, gb_step_result *result,
+                          gb_error *err);
+gb_value gb_is_finite(gb_graph *g, gb_value v); /* of one float */
+
 gb_status gb_build_step(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 gb_status gb_build_update(gb_trainer *t, gb_graph *g, const gb_graph *like, gb_error *err);

@@ -41,6 +41,7 @@ typedef struct gb_program_options { /* zero-initialized: the defaults */
     uint64_t memory_limit;   /* fail with OUT_OF_MEMORY if the plan needs more; 0: the device's */
     gb_guard guard;
     gb_math math;
+    gb_precision precision;
 } gb_program_options;
 
 typedef struct gb_program_info {
@@ -52,7 +53,8 @@ typedef struct gb_program_info {
 /* Compiles graph (not changed, not kept) for store's device; the store must outlive the program.
  * State that the store does not have yet is made, with the graph's initial value or zero. options
  * may be NULL. Errors: INVALID (the graph holds an error, or a state of the store differs),
- * UNSUPPORTED (a step that the device refuses, named with its layer), OUT_OF_MEMORY. */
+ * UNSUPPORTED (a step that the device refuses, named with its layer, or a precision that it lacks),
+ * OUT_OF_MEMORY. */
 GB_API gb_status gb_program_create(gb_store *store, const gb_graph *graph,
                                    const gb_program_options *options, gb_program **program,
                                    gb_error *err);

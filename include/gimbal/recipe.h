@@ -56,8 +56,6 @@ typedef struct gb_schedule {
     bool linear;  /* one_cycle: straight lines instead of half cosines */
 } gb_schedule;
 
-typedef enum gb_precision { GB_PRECISION_F32 } gb_precision;
-
 typedef struct gb_recipe {
     gb_data_options data; /* its seed is the recipe's; path is owned by the recipe */
     gb_augment augment;
@@ -71,6 +69,10 @@ typedef struct gb_recipe {
     int64_t epochs;
     uint64_t seed;
     gb_precision precision;
+    /* f16: the loss is multiplied by a scale before the backward run; it begins at loss_scale, halves
+     * where a gradient is not finite, and doubles after growth_steps good steps. */
+    double loss_scale;
+    int64_t growth_steps;
     gb_math math;
 } gb_recipe;
 

@@ -43,6 +43,8 @@ typedef struct gb_trainer gb_trainer;
 typedef struct gb_step_result {
     double loss;     /* mean over the batch */
     double accuracy; /* 0 to 1 */
+    double loss_scale; /* that of this step, in f16; else 0 */
+    bool skipped;      /* f16: a gradient was not finite, so that nothing changed but the scale */
 } gb_step_result;
 
 /* Builds nothing yet: programs are made for batch sizes as they come. dev, recipe and dataset must

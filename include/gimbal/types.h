@@ -72,6 +72,11 @@ GB_API void gb_tensor_set(gb_tensor *t, int64_t i, double value);
  * of a direct sum, above all Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv:1509.09308). */
 typedef enum gb_math { GB_MATH_EXACT, GB_MATH_FAST } gb_math;
 
+/* What activations, their gradients and the operands of contractions are stored as. Arithmetic, sums,
+ * statistics, losses, parameters and their gradients are f32 in all of them. */
+typedef enum gb_precision { GB_PRECISION_F32, GB_PRECISION_F16, GB_PRECISION_BF16 } gb_precision;
+GB_API gb_dtype gb_precision_dtype(gb_precision precision);
+
 #ifdef __cplusplus
 }
 #endif

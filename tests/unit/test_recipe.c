@@ -131,7 +131,7 @@ static const bad_case bad_cases[] = {
     {MINIMAL "batch: 10\nmicro_batch: 3\n", NULL, "r.yaml:4:14", "does not divide", ""},
     {MINIMAL "optimizer: {sgd: {lr: -1}}\n", NULL, "r.yaml:3:23", "'lr' must be at least 0", ""},
     {MINIMAL "optimizer: {sgd: {lr: nan}}\n", NULL, "r.yaml:3:23", "'lr' must be a number", ""},
-    {MINIMAL "precision: f23\n", NULL, "r.yaml:3:12", "'precision' cannot be 'f23'",
+    {MINIMAL "precision: f23\n", NULL, "r.yaml:3:12", "unknown precision 'f23'",
      "did you mean 'f32'?"},
     {MINIMAL "math: quick\n", NULL, "r.yaml:3:7", "'math' cannot be 'quick'", "exact, fast"},
     {MINIMAL "schedule: {step: {gamma: 0}}\n", NULL, "r.yaml:3:26", "above 0 and at most 1", ""},

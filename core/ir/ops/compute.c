@@ -314,6 +314,6 @@ static void infer_nothing(gb_graph *g, const gb_node *n)
 const gb_op gb_ops_compute[] = {
     {.name = "Pointwise", .max_in = -1, .max_out = GB_MAX_STEP_OUT, .internal = true,
      .infer = infer_nothing, .gradient = pointwise_gradient, .lower = pointwise_lower},
-    {.name = "Reduce", .max_in = -1, .max_out = GB_MAX_STEP_OUT, .internal = true,
+    {.name = "Reduce", .keeps_f32 = true, .max_in = -1, .max_out = GB_MAX_STEP_OUT, .internal = true,
      .infer = infer_nothing, .gradient = reduce_gradient, .lower = reduce_lower},
     {0}};

@@ -132,14 +132,14 @@ static void expand_pair_loss(gb_graph *g, const gb_node *n, gb_value *out)
     {REDUCTION, {.name = "ignore_index", .type = GB_ATTR_INT}, \
      {.name = "label_smoothing", .type = GB_ATTR_FLOAT}}
 #define PAIR(op) \
-    {.name = op, .min_in = 2, .max_in = 2, .max_out = 1, .needs = GB_NEEDS_INPUT, \
+    {.name = op, .keeps_f32 = true, .min_in = 2, .max_in = 2, .max_out = 1, .needs = GB_NEEDS_INPUT, \
      .infer = infer_pair_loss, .expand = expand_pair_loss, .attr = {REDUCTION}}
 
 const gb_op gb_ops_loss[] = {
-    {.name = "SoftmaxCrossEntropyLoss", .min_in = 2, .max_in = 3, .max_out = 2,
+    {.name = "SoftmaxCrossEntropyLoss", .keeps_f32 = true, .min_in = 2, .max_in = 3, .max_out = 2,
      .needs = GB_NEEDS_OUTPUT, .tolerance = 1e-5, .infer = infer_class_loss, .expand = expand_class_loss,
      .attr = CLASS_ATTRS},
-    {.name = "NegativeLogLikelihoodLoss", .min_in = 2, .max_in = 3, .max_out = 1,
+    {.name = "NegativeLogLikelihoodLoss", .keeps_f32 = true, .min_in = 2, .max_in = 3, .max_out = 1,
      .needs = GB_NEEDS_INPUT, .tolerance = 1e-5, .infer = infer_class_loss, .expand = expand_class_loss,
      .attr = CLASS_ATTRS},
     PAIR("MSELoss"), PAIR("L1Loss"), PAIR("BCEWithLogitsLoss"),

@@ -165,7 +165,7 @@ static void lower_arg(gb_lowering *l, const gb_node *n)
 }
 
 #define REDUCTION(op, tol) \
-    {.name = op, .min_in = 1, .max_in = 2, .max_out = 1, .infer = infer_reduce, \
+    {.name = op, .keeps_f32 = true, .min_in = 1, .max_in = 2, .max_out = 1, .infer = infer_reduce, \
      .expand = expand_reduce, .tolerance = tol, .attr = {REDUCE_ATTRS}}
 #define REDUCE_ATTRS {.name = "axes", .type = GB_ATTR_INTS}, \
         {.name = "keepdims", .type = GB_ATTR_INT, .number = 1}, \
@@ -181,7 +181,7 @@ const gb_op gb_ops_reduce[] = {
     REDUCTION("ReduceSum", 0), REDUCTION("ReduceMean", 0), REDUCTION("ReduceMax", 0),
     REDUCTION("ReduceMin", 0), REDUCTION("ReduceProd", 1e-5), REDUCTION("ReduceL1", 0),
     REDUCTION("ReduceL2", 0), REDUCTION("ReduceSumSquare", 0), REDUCTION("ReduceLogSum", 0),
-    {.name = "ReduceLogSumExp", .min_in = 1, .max_in = 2, .max_out = 1, .types = GB_T_FLOAT,
+    {.name = "ReduceLogSumExp", .keeps_f32 = true, .min_in = 1, .max_in = 2, .max_out = 1, .types = GB_T_FLOAT,
      .needs = GB_NEEDS_OUTPUT, .infer = infer_reduce, .expand = expand_logsumexp,
      .gradient = logsumexp_gradient, .attr = {REDUCE_ATTRS}},
     ARG("ArgMax"), ARG("ArgMin"),

@@ -361,7 +361,7 @@ static void expand_split(gb_graph *g, const gb_node *n, gb_value *out)
 #define INTS(key) {.name = key, .type = GB_ATTR_INTS}
 
 const gb_op gb_ops_shape[] = {
-    {.name = "Reshape", .min_in = 1, .max_in = 2, .max_out = 1, .infer = infer_reshape,
+    {.name = "Reshape", .min_in = 1, .max_in = 2, .max_out = 1, .view = true, .infer = infer_reshape,
      .gradient = reshape_back, .lower = lower_reshape,
      .attr = {INTS("shape"), {.name = "allowzero", .type = GB_ATTR_INT}}},
     {.name = "Flatten", .min_in = 1, .max_in = 1, .max_out = 1, .infer = infer_flatten,
@@ -370,11 +370,11 @@ const gb_op gb_ops_shape[] = {
      .expand = expand_reshape, .attr = {INTS("axes")}},
     {.name = "Unsqueeze", .min_in = 1, .max_in = 2, .max_out = 1, .infer = infer_unsqueeze,
      .expand = expand_reshape, .attr = {INTS("axes")}},
-    {.name = "Transpose", .min_in = 1, .max_in = 1, .max_out = 1, .infer = infer_transpose,
+    {.name = "Transpose", .min_in = 1, .max_in = 1, .max_out = 1, .view = true, .infer = infer_transpose,
      .gradient = transpose_back, .lower = lower_transpose, .attr = {INTS("perm")}},
-    {.name = "Expand", .min_in = 1, .max_in = 2, .max_out = 1, .infer = infer_expand,
+    {.name = "Expand", .min_in = 1, .max_in = 2, .max_out = 1, .view = true, .infer = infer_expand,
      .gradient = expand_back, .lower = lower_expand, .attr = {INTS("shape")}},
-    {.name = "Slice", .min_in = 1, .max_in = 5, .max_out = 1, .infer = infer_slice,
+    {.name = "Slice", .min_in = 1, .max_in = 5, .max_out = 1, .view = true, .infer = infer_slice,
      .gradient = slice_back, .lower = lower_slice,
      .attr = {INTS("starts"), INTS("ends"), INTS("axes"), INTS("steps")}},
     {.name = "Place", .min_in = 1, .max_in = 1, .max_out = 1, .internal = true, .infer = infer_place,
