@@ -89,4 +89,7 @@ typedef struct gb_backend {
 extern const gb_backend *const gb_backends[];
 extern const char *const gb_backends_left_out[];
 
+/* Tuning files that ship with gimbal, as text; ended by NULL; backends/defaults. */
+extern const char *const gb_backend_defaults[];
+
 #endif

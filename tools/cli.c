@@ -30,6 +30,7 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_ISA] = {"isa", "NAME", "CPU instructions: scalar, avx2, avx512 (the best there is)", 0},
     [OPT_VARIANT] = {"variant", "NAME", "prefer kernel variants whose name contains NAME", 0},
     [OPT_VALIDATE] = {"validate", NULL, "Vulkan validation layers; a message is a failure", 0},
+    [OPT_NO_TUNING] = {"no-tuning", NULL, "take the defaults, whatever was tuned", 0},
     [OPT_RESUME] = {"resume", "DIR", "go on with the run in this folder", 0},
     [OPT_STEPS] = {"steps", "N", "stop after this many steps in all", 0},
     [OPT_INPUT] = {"input", "NAME=FILE.npy", "an input array; repeatable", 'i'},
@@ -44,6 +45,10 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_LIST] = {"list", NULL, "list the cases, run none", 0},
     [OPT_TRACE] = {"trace", "FILE.json", "write a trace that ui.perfetto.dev opens", 0},
     [OPT_QUICK] = {"quick", NULL, "a subset that touches every operator", 0},
+    [OPT_TUNE] = {"tune", NULL, "find the fastest kernels before the run starts", 0},
+    [OPT_AGAIN] = {"again", NULL, "measure also what is known", 0},
+    [OPT_MERGE] = {"merge", NULL, "add what tuning files hold to this machine's", 0},
+    [OPT_EXPORT] = {"export", "FILE", "copy this machine's tuning file", 0},
 };
 
 static bool want_json;
@@ -288,7 +293,8 @@ gb_status cli_context(const cli_args *args, gb_context **ctx, gb_error *err)
     gb_context_options options = {.threads = (int)threads,
                                   .isa = args->value[OPT_ISA],
                                   .variant = args->value[OPT_VARIANT],
-                                  .validate = args->value[OPT_VALIDATE] != NULL};
+                                  .validate = args->value[OPT_VALIDATE] != NULL,
+                                  .no_tuning = args->value[OPT_NO_TUNING] != NULL};
     return gb_context_create(&options, ctx, err);
 }
 

@@ -21,6 +21,7 @@ typedef enum cli_option {
     OPT_ISA,
     OPT_VARIANT,
     OPT_VALIDATE,
+    OPT_NO_TUNING,
     OPT_COMMON, /* those before are taken by every command */
     OPT_RESUME = OPT_COMMON,
     OPT_STEPS,
@@ -36,6 +37,10 @@ typedef enum cli_option {
     OPT_LIST,
     OPT_QUICK,
     OPT_TRACE,
+    OPT_TUNE,
+    OPT_AGAIN,
+    OPT_MERGE,
+    OPT_EXPORT,
     OPT_COUNT
 } cli_option;
 
@@ -62,7 +67,8 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_compare,
-    cmd_bench, cmd_profile, cmd_selftest;
+    cmd_bench, cmd_profile, cmd_selftest,
+    cmd_tune;
 
 /* Fills args from argv (argv[0] is the command's name). Returns -1 to go on, or an exit status. */
 int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv);

@@ -1,6 +1,5 @@
 /* gimbal train: a recipe becomes a run folder. */
-#include "tools/cli.h"
-#include "tools/progress.h"
+#include "tools/cmd_tune.h"
 
 #include <math.h>
 #include <signal.h>
@@ -82,6 +81,21 @@ static gb_status read_recipe(const cli_args *args, gb_recipe **recipe, gb_error 
     return gb_recipe_read(args->files[0], sets->items, sets->n, recipe, err);
 }
 
+/* --tune: before anything of the run is made. */
+static gb_status tune_first(const cli_args *args, gb_device *dev, const gb_recipe *recipe,
+                            progress *line, gb_error *err)
+{
+    gb_tuner *tuner = NULL;
+    const gb_tune_result *result;
+    if (!args->value[OPT_TUNE]) return GB_OK;
+    gb_status s = gb_tuner_create(dev, &tuner, err);
+    if (!s) s = gb_tuner_add_recipe(tuner, recipe, err);
+    if (!s) s = cli_tune(tuner, false, line, &result, err);
+    if (!s) progress_line(line, "tuned %d kinds of steps in %.1f s", result->n, result->seconds);
+    gb_tuner_destroy(&tuner);
+    return s;
+}
+
 static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
 {
     gb_error err = {0};
@@ -95,8 +109,10 @@ static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
                                 .progress = on_step,
                                 .user = &line};
     gb_train_result result = {0};
+    cli_warn_tuning(args, dev);
+    gb_status s = tune_first(args, dev, recipe, &line, &err);
     watch_signals();
-    gb_status s = gb_train(dev, recipe, &options, &result, &err);
+    if (!s) s = gb_train(dev, recipe, &options, &result, &err);
     progress_end(&line);
     int status = CLI_DONE;
     if (s)
@@ -117,6 +133,9 @@ static int run(cli_args *args)
     int64_t steps;
     if (args->n_files == 0 && !args->value[OPT_RESUME])
         return cli_usage_fail(args, NULL, "RECIPE is missing; usage: gimbal train RECIPE");
+    if (args->value[OPT_TUNE] && args->value[OPT_RESUME])
+        return cli_usage_fail(args, "leave out --tune",
+                              "a run that goes on keeps the kernels that it began with");
     if (!cli_int(args, OPT_STEPS, 1, 0, &steps)) return CLI_USAGE;
     if (read_recipe(args, &recipe, &err)) return cli_fail(args, &err);
     int status = train(args, recipe, steps);
@@ -124,6 +143,6 @@ static int run(cli_args *args)
     return status;
 }
 
-static const cli_option options[] = {OPT_RESUME, OPT_STEPS, OPT_COUNT};
+static const cli_option options[] = {OPT_RESUME, OPT_STEPS, OPT_TUNE, OPT_COUNT};
 const cli_command cmd_train = {"train", "RECIPE", "trains a model and fills a run folder", run, 0,
                                1,       options};

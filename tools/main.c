@@ -8,7 +8,8 @@
 
 static const cli_command *const commands[] = {&cmd_devices, &cmd_train,   &cmd_eval,
                                               &cmd_predict, &cmd_run,     &cmd_compare,
-                                              &cmd_bench,   &cmd_profile, &cmd_selftest};
+                                              &cmd_bench,   &cmd_profile, &cmd_selftest,
+                                              &cmd_tune};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static int print_help(FILE *f)

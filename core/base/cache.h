@@ -1,4 +1,4 @@
-/* A folder of blobs that can always be computed again: compiled kernels, tuning results.
+/* A folder of blobs that can always be computed again: compiled kernels.
  *
  * A file that is missing, truncated, damaged or of another key is a miss; failing to store is
  * silent. Several processes may use one folder. */

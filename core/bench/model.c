@@ -23,25 +23,11 @@ gb_status gb_bench_forward(void *job, gb_error *err)
     return s;
 }
 
-/* A data set without examples: the sizes are known, or are read. */
-static gb_status open_sizes(const gb_recipe *recipe, gb_dataset **dataset, gb_error *err)
-{
-    static const struct {
-        const char *name;
-        int channels, side;
-    } known[] = {{"fashion-mnist", 1, 28}, {"cifar10", 3, 32}};
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(recipe->data.dataset, known[i].name) == 0)
-            return gb_dataset_create(dataset, known[i].name, known[i].channels, known[i].side,
-                                     known[i].side, 10, NULL, err);
-    return gb_dataset_open(dataset, &recipe->data, err);
-}
-
 gb_status gb_bench_job_open(gb_device *dev, const gb_recipe *recipe, gb_bench_job *job,
                             gb_error *err)
 {
     *job = (gb_bench_job){.recipe = recipe};
-    gb_status s = open_sizes(recipe, &job->dataset, err);
+    gb_status s = gb_dataset_open_sizes(&job->dataset, &recipe->data, err);
     if (s) return s;
     const gb_dataset *d = job->dataset;
     gb_shape shape = {4, {recipe->batch, d->channels, d->height, d->width}};

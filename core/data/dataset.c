@@ -261,3 +261,16 @@ gb_status gb_dataset_open(gb_dataset **dataset, const gb_data_options *o, gb_err
     *dataset = ds;
     return s;
 }
+
+gb_status gb_dataset_open_sizes(gb_dataset **dataset, const gb_data_options *options, gb_error *err)
+{
+    static const struct {
+        const char *name;
+        int channels, side;
+    } known[] = {{"fashion-mnist", 1, 28}, {"cifar10", 3, 32}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(options->dataset, known[i].name) == 0)
+            return gb_dataset_create(dataset, known[i].name, known[i].channels, known[i].side,
+                                     known[i].side, 10, NULL, err);
+    return gb_dataset_open(dataset, options, err);
+}

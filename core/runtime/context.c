@@ -58,6 +58,7 @@ gb_status gb_context_create(const gb_context_options *options, gb_context **ctx,
         free(c);
         c = NULL;
     }
+    if (c && options) c->no_tuning = options->no_tuning;
     if (!c || !copy_options(options ? options : &defaults, &c->options)) {
         gb_context_destroy(&c);
         return gb_fail(err, GB_OUT_OF_MEMORY, "context", NULL, "no memory for a context");

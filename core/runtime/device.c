@@ -88,6 +88,7 @@ gb_status gb_device_open(gb_context *ctx, const char *id, gb_device **dev, gb_er
         free(d);
         return status;
     }
+    gb_choices_load(d);
     *dev = d;
     return GB_OK;
 }
@@ -97,6 +98,8 @@ void gb_device_close(gb_device **dev)
     if (!dev || !*dev) return;
     (*dev)->backend->close((*dev)->dev);
     free((*dev)->staging);
+    gb_choices_clear(&(*dev)->tuned.choices);
+    gb_choices_clear(&(*dev)->taken);
     free(*dev);
     *dev = NULL;
 }

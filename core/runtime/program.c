@@ -44,6 +44,13 @@ static void ask_device(void *device, const gb_step *step, gb_answer *answer)
     d->backend->query(d->dev, step, answer);
 }
 
+/* The step is one of p's plan: the choice goes into it. */
+static void choose(void *program, const gb_step *step, gb_answer *answer)
+{
+    gb_program *p = program;
+    gb_choose(p->dev, &p->plan->step[step - p->plan->step], answer);
+}
+
 static gb_status plan_memory(gb_program *p, const gb_program_options *options, gb_error *err)
 {
     gb_memory_limits limits = {.max_buffer_bytes = p->dev->info.max_buffer_bytes,
@@ -52,7 +59,7 @@ static gb_status plan_memory(gb_program *p, const gb_program_options *options, g
     if (options && options->memory_limit) limits.memory_bytes = options->memory_limit;
     p->guarded = options && options->guard != GB_GUARD_NONE;
     if (p->guarded && options->guard == GB_GUARD_APART) gb_guard_apart(p->plan);
-    gb_status status = gb_plan_memory(p->plan, ask_device, p->dev, &limits, err);
+    gb_status status = gb_plan_memory(p->plan, choose, p, &limits, err);
     if (status == GB_OK && p->guarded) gb_guard_widen(p->plan);
     return status;
 }

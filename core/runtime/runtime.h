@@ -7,6 +7,7 @@
 #include <gimbal/program.h>
 
 #include "backends/backend.h"
+#include "core/runtime/tuning.h"
 
 typedef struct gb_listed { /* a device of the list, and how to open it */
     const gb_backend *backend;
@@ -20,6 +21,7 @@ typedef struct gb_missing_backend {
 
 struct gb_context {
     gb_backend_options options; /* strings are owned */
+    bool no_tuning;
     pthread_mutex_t lock;       /* guards the list while it is made */
     bool enumerated;
     int n, n_missing;
@@ -36,7 +38,18 @@ struct gb_device {
     uint64_t allocated, peak; /* bytes of buffers */
     void *staging;            /* host memory for conversions, kept between calls */
     size_t staging_bytes;
+    gb_tuned tuned;     /* its name, and the choices by bucket that hold for it */
+    gb_choices taken;   /* by exact name: what its programs got, or are to get (a replay) */
+    char warning[256];  /* about the tuning file; or "" */
 };
+
+/* --- choices between implementations (choose.c) --- */
+/* Fills d->tuned from shipped defaults and the tuning file. Whatever is wrong there is a warning. */
+void gb_choices_load(gb_device *d);
+/* Asks the backend about the step and sets step->variant where there is a choice for it. */
+void gb_choose(gb_device *d, gb_step *step, gb_answer *answer);
+/* The tuning file of a context; free() it. NULL: it has no cache. */
+char *gb_tuning_path(const gb_context *ctx);
 
 /* --- buffers (device.c) --- */
 gb_status gb_device_alloc(gb_device *d, uint64_t bytes, gb_backend_buffer **buf, gb_error *err);

@@ -11,6 +11,8 @@
 
 #include "core/train/run.h"
 
+enum { STATE_LIMIT = 4 << 20 };
+
 gb_status gb_store_collect(gb_store *store, gb_tensors *list, gb_error *err)
 {
     const char *name;
@@ -39,14 +41,16 @@ static void remove_others(const char *dir, const char *keep)
     if (d) closedir(d);
 }
 
-static gb_status write_state(const char *dir, const char *file, const gb_run_state *s, gb_error *err)
+static gb_status write_state(const char *dir, const char *file, const gb_run_state *s, const char *choices,
+                             gb_error *err)
 {
     char *path = gb_path_join(dir, "state.json");
     json_t *json = json_pack("{s:s s:I s:I s:I s:f s:f s:I s:f s:s}", "tensors", file, "step", (json_int_t)s->step,
                              "epoch", (json_int_t)s->epoch, "batch", (json_int_t)s->batch, "loss_sum", s->loss_sum,
                              "hit_sum", s->hit_sum, "examples", (json_int_t)s->examples, "seconds", s->seconds,
                              "device", s->device);
-    char *text = json ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    bool whole = json && json_object_set_new(json, "choices", json_loads(choices, 0, NULL)) == 0;
+    char *text = whole ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     gb_status status = path && text ? gb_write_file(path, text, strlen(text), err)
                                     : gb_fail(err, GB_OUT_OF_MEMORY, dir, NULL, "no memory for a checkpoint");
     free(text);
@@ -55,9 +59,10 @@ static gb_status write_state(const char *dir, const char *file, const gb_run_sta
     return status;
 }
 
-gb_status gb_checkpoint_write(const char *run, gb_store *store, const gb_run_state *state, gb_error *err)
+gb_status gb_checkpoint_write(const char *run, gb_device *dev, gb_store *store, const gb_run_state *state,
+                              gb_error *err)
 {
-    char file[64], *dir = gb_path_join(run, "checkpoints"), *path = NULL;
+    char file[64], *dir = gb_path_join(run, "checkpoints"), *path = NULL, *choices = NULL;
     gb_tensors list = {0};
     snprintf(file, sizeof file, "step-%08lld.safetensors", (long long)state->step);
     if (dir) path = gb_path_join(dir, file);
@@ -65,9 +70,11 @@ gb_status gb_checkpoint_write(const char *run, gb_store *store, const gb_run_sta
                             : gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
     if (!status) status = gb_store_collect(store, &list, err);
     if (!status) status = gb_safetensors_write(&list, path, err);
-    if (!status) status = write_state(dir, file, state, err);
+    if (!status) status = gb_device_choices(dev, &choices, err);
+    if (!status) status = write_state(dir, file, state, choices, err);
     if (!status) remove_others(dir, file);
     gb_tensors_free(&list);
+    free(choices);
     free(path);
     free(dir);
     return status;
@@ -98,19 +105,44 @@ static gb_status parse_state(const char *path, const char *text, gb_run_state *s
     return gb_fail(err, GB_FORMAT, path, "start the run anew", "the state of the run is damaged");
 }
 
-gb_status gb_checkpoint_read(const char *run, gb_tensors *list, gb_run_state *state, gb_error *err)
+/* The text of state.json; free() it. */
+static gb_status read_state(const char *run, char **path, char **text, gb_error *err)
 {
-    char file[256] = "", *dir = gb_path_join(run, "checkpoints");
-    char *json = dir ? gb_path_join(dir, "state.json") : NULL, *path = NULL;
-    uint8_t *text = NULL;
+    char *dir = gb_path_join(run, "checkpoints");
+    uint8_t *bytes = NULL;
     size_t size;
-    gb_status status = json ? gb_read_file(json, 1 << 20, &text, &size, err)
-                            : gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
+    *path = dir ? gb_path_join(dir, "state.json") : NULL;
+    free(dir);
+    gb_status status = *path ? gb_read_file(*path, STATE_LIMIT, &bytes, &size, err)
+                             : gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
     if (status == GB_NOT_FOUND)
         gb_fail(err, status, run, "give the folder of a run that has saved a checkpoint",
                 "there is no checkpoint in %s", run);
-    if (!status) status = parse_state(json, (char *)text, state, file, sizeof file, err);
-    if (!status && !(path = gb_path_join(dir, file)))
+    *text = (char *)bytes;
+    return status;
+}
+
+gb_status gb_checkpoint_replay(const char *run, gb_device *dev, gb_error *err)
+{
+    char *path, *text = NULL, *choices = NULL;
+    gb_status status = read_state(run, &path, &text, err);
+    json_t *json = status ? NULL : json_loads(text, 0, NULL), *list = json_object_get(json, "choices");
+    if (list) choices = json_dumps(list, 0); /* runs of older versions have none; a damaged file is found later */
+    if (list && !choices) status = gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
+    if (choices) status = gb_device_replay(dev, choices, err);
+    json_decref(json);
+    free(choices);
+    free(text);
+    free(path);
+    return status;
+}
+
+gb_status gb_checkpoint_read(const char *run, gb_tensors *list, gb_run_state *state, gb_error *err)
+{
+    char file[256] = "", *dir = gb_path_join(run, "checkpoints"), *json, *path = NULL, *text = NULL;
+    gb_status status = read_state(run, &json, &text, err);
+    if (!status) status = parse_state(json, text, state, file, sizeof file, err);
+    if (!status && !(path = dir ? gb_path_join(dir, file) : NULL))
         status = gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
     if (!status) status = gb_safetensors_read(list, path, err);
     free(path);

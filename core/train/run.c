@@ -101,7 +101,8 @@ static gb_status load_or_begin(run *r, gb_error *err)
 static gb_status set_up(run *r, gb_error *err)
 {
     const gb_recipe *recipe = r->recipe;
-    gb_status status = gb_dataset_open(&r->dataset, &recipe->data, err);
+    gb_status status = r->resumed ? gb_checkpoint_replay(r->result->out, r->dev, err) : GB_OK;
+    if (!status) status = gb_dataset_open(&r->dataset, &recipe->data, err);
     if (!status) status = gb_trainer_create(r->dev, recipe, r->dataset, &r->trainer, err);
     if (!status) status = gb_trainer_prepare(r->trainer, recipe->batch, err);
     if (!status) status = load_or_begin(r, err);
@@ -127,7 +128,7 @@ static gb_status save(run *r, gb_error *err)
     snprintf(s.device, sizeof s.device, "%s", r->result->device);
     r->saved = gb_clock();
     gb_status status = gb_events_flush(r->events, err);
-    return status ? status : gb_checkpoint_write(r->result->out, gb_trainer_store(r->trainer), &s, err);
+    return status ? status : gb_checkpoint_write(r->result->out, r->dev, gb_trainer_store(r->trainer), &s, err);
 }
 
 static void note_time(run *r, double ms)

@@ -76,6 +76,11 @@ GB_API gb_status gb_dataset_open(gb_dataset **dataset, const gb_data_options *op
  * any more. */
 GB_API void gb_dataset_destroy(gb_dataset **dataset);
 
+/* A data set of which nothing but sizes and classes matters: where they are known (fashion-mnist,
+ * cifar10), no file is read and there are no examples. Errors: as gb_dataset_open. */
+GB_API gb_status gb_dataset_open_sizes(gb_dataset **dataset, const gb_data_options *options,
+                                       gb_error *err);
+
 /* A data set of one's own: create it, allocate each split and fill in images and labels, then
  * normalize (only then mean and std are set). labels may be NULL. Errors: INVALID, OUT_OF_MEMORY.
  */

@@ -45,6 +45,7 @@ typedef struct gb_context_options { /* zero-initialized: the defaults */
     const char *isa;       /* CPU instruction set: "scalar", "avx2", "avx512"; NULL: the best */
     const char *variant;   /* prefer kernel variants whose name contains this; NULL: the default */
     bool validate;         /* Vulkan validation layers: a message fails the call */
+    bool no_tuning;        /* take the defaults, whatever was tuned */
 } gb_context_options;
 
 /* options may be NULL. Errors: OUT_OF_MEMORY. Free with gb_context_destroy after all devices. */

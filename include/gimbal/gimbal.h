@@ -18,6 +18,7 @@
 #include <gimbal/selftest.h>
 #include <gimbal/status.h>
 #include <gimbal/train.h>
+#include <gimbal/tune.h>
 #include <gimbal/types.h>
 
 #endif

@@ -8,6 +8,7 @@
 
 #include <gimbal/program.h>
 #include <gimbal/recipe.h>
+#include <gimbal/tune.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -83,6 +84,10 @@ GB_API void gb_trainer_set_steps(gb_trainer *t, int64_t steps);
 /* The largest planned memory of its programs. */
 GB_API uint64_t gb_trainer_planned_bytes(const gb_trainer *t);
 GB_API int gb_trainer_kernels(const gb_trainer *t);
+
+/* Adds the steps of a recipe at its batch size, in training and in inference, to a tuner. Errors: those
+ * of building its model and of gb_dataset_open_sizes. */
+GB_API gb_status gb_tuner_add_recipe(gb_tuner *tuner, const gb_recipe *recipe, gb_error *err);
 
 /* --- a run --- */
 

@@ -15,6 +15,8 @@ import time
 import zlib
 from pathlib import Path
 
+from tiny import images, weights, write_data
+
 TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
 number = failures = 0
 random.seed(1)
@@ -35,24 +37,6 @@ def gimbal(*args):
     return done, json.loads(done.stdout)
 
 
-def idx(path, shape, data):
-    path.write_bytes(struct.pack(f">I{len(shape)}I", 0x800 + len(shape), *shape) + bytes(data))
-
-
-def images(label):
-    """8 x 8 images whose bright row tells the class."""
-    rows = [[random.randrange(60) + (180 if y == label else 0) for _ in range(8)]
-            for y in range(8)]
-    return [v for row in rows for v in row]
-
-
-def write_data(folder):
-    for name, n in (("train", 600), ("t10k", 100)):
-        labels = [random.randrange(4) for _ in range(n)]
-        idx(folder / f"{name}-images-idx3-ubyte", (n, 8, 8), sum(map(images, labels), []))
-        idx(folder / f"{name}-labels-idx1-ubyte", (n,), labels)
-
-
 def png(path, pixels, size):
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(
@@ -61,10 +45,6 @@ def png(path, pixels, size):
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(
         ">IIBBBBB", size, size, 8, 0, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(raw)) + chunk(
         b"IEND", b""))
-
-
-def weights(folder):
-    return max((folder / "checkpoints").glob("*.safetensors")).read_bytes()
 
 
 RECIPE = """data: {dataset: idx, path: %s}
