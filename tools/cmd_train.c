@@ -42,6 +42,27 @@ static bool on_step(void *user, const gb_progress *p)
     return !interrupted;
 }
 
+static void on_planned(void *user, const gb_train_result *r)
+{
+    progress *line = user;
+    char budget[40] = "", parts[60] = "", again[80] = "";
+    const double mib = 1 << 20;
+    if (r->budget_bytes)
+        snprintf(budget, sizeof budget, " of %.1f MiB", (double)r->budget_bytes / mib);
+    if (r->micro_batch)
+        snprintf(parts, sizeof parts, ", %lld examples at once", (long long)r->micro_batch);
+    if (r->recomputed)
+        snprintf(again, sizeof again, ", %d values (%.1f MiB) computed twice instead of kept",
+                 r->recomputed, (double)r->recomputed_bytes / mib);
+    progress_line(line, "memory: %.1f MiB%s planned on %s%s%s", (double)r->planned_bytes / mib,
+                  budget, r->device, parts, again);
+    if (r->split_statistics)
+        progress_line(
+            line,
+            "micro-batches: statistics of batch normalizations are those of %lld examples each",
+            (long long)r->micro_batch);
+}
+
 static json_t *result_json(const gb_train_result *r)
 {
     json_t *train = json_pack("{s:o, s:o}", "loss", cli_number(r->train_loss), "accuracy",
@@ -52,8 +73,12 @@ static json_t *result_json(const gb_train_result *r)
                                     : json_null();
     json_t *ms = json_pack("{s:o, s:o}", "min", cli_number(r->step_ms_min), "median",
                            cli_number(r->step_ms_median));
-    json_t *memory = json_pack("{s:I, s:I}", "planned_bytes", (json_int_t)r->planned_bytes,
-                               "peak_bytes", (json_int_t)r->peak_bytes);
+    json_t *memory =
+        json_pack("{s:I, s:I, s:o, s:I, s:i, s:I}", "planned_bytes", (json_int_t)r->planned_bytes,
+                  "peak_bytes", (json_int_t)r->peak_bytes, "budget_bytes",
+                  r->budget_bytes ? json_integer((json_int_t)r->budget_bytes) : json_null(),
+                  "micro_batch", (json_int_t)r->micro_batch, "recomputed", r->recomputed,
+                  "recomputed_bytes", (json_int_t)r->recomputed_bytes);
     return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:i}", "out", r->out,
                      "device", r->device, "parameters", (json_int_t)r->parameters, "epochs",
                      (json_int_t)r->epochs, "steps", (json_int_t)r->steps, "train", train, "test",
@@ -107,6 +132,7 @@ static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
                                 .resume = args->value[OPT_RESUME],
                                 .steps = steps,
                                 .progress = on_step,
+                                .planned = on_planned,
                                 .user = &line};
     gb_train_result result = {0};
     cli_warn_tuning(args, dev);

@@ -32,7 +32,7 @@ typedef struct gb_recomputed {
  * Orders the nodes too. */
 gb_graph *gb_recompute(gb_graph *g, uint64_t budget, gb_recomputed *done, gb_error *err);
 
-typedef struct gb_lower_options {
+typedef struct gb_lower_options { /* zero-initialized: the defaults */
     bool no_fusion;  /* one step per core operator */
     uint64_t budget; /* of transient values, see gb_recompute */
     gb_storage small; /* F16, BF16: mixed precision; F32 (0): none */

@@ -37,12 +37,9 @@ gb_status gb_program_create(gb_store *store, const gb_graph *graph,
     gb_status status = gb_graph_check(graph, err);
     if (status != GB_OK) return status;
     gb_plan *plan;
-    gb_precision precision = options ? options->precision : GB_PRECISION_F32;
-    gb_lower_options lower = {.no_fusion = options && options->no_fusion,
-                              .small = precision == GB_PRECISION_F16    ? GB_S_F16
-                                       : precision == GB_PRECISION_BF16 ? GB_S_BF16
-                                                                        : GB_S_F32};
-    status = check_precision(store->dev, precision, err);
+    gb_lower_options lower;
+    status = check_precision(store->dev, options ? options->precision : GB_PRECISION_F32, err);
+    if (status == GB_OK) status = gb_fit_budget(store->dev, graph, options, &lower, NULL, err);
     if (status == GB_OK) status = gb_lower(graph, &lower, &plan, err);
     if (status != GB_OK) return status;
     const gb_tensor **initial = calloc((size_t)plan->n_states + 1, sizeof *initial);

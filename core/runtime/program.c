@@ -123,6 +123,8 @@ static gb_status build(gb_program *p, gb_error *err)
                                 .state_bytes = p->plan->state_bytes,
                                 .other_bytes = p->plan->other_bytes,
                                 .steps = p->plan->n_steps,
+                                .recomputed = p->plan->recomputed,
+                                .recomputed_bytes = p->plan->recomputed_bytes,
                                 .kernels = b->program_kernels ? b->program_kernels(p->prog) : 0};
     return GB_OK;
 }
@@ -137,8 +139,7 @@ gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *
         gb_plan_free(plan);
         return gb_fail(err, GB_OUT_OF_MEMORY, "program", NULL, "no memory for a program");
     }
-    for (int i = 0; i < plan->n_steps; i++)
-        plan->step[i].fast = options && options->math == GB_MATH_FAST;
+    gb_plan_options(plan, options);
     *p = (gb_program){.store = store, .dev = store->dev, .plan = plan, .scalars_changed = true};
     gb_status status = plan_memory(p, options, err);
     if (status == GB_OK) status = allocate(p, err);

@@ -132,6 +132,14 @@ struct gb_program {
     gb_program *next; /* of those that share the store's arenas */
 };
 
+/* How to lower g so that it fits options->memory_budget, and what it then takes (info may be NULL).
+ * Errors: OUT_OF_MEMORY (it cannot; the message has the least), those of planning. */
+struct gb_lower_options;
+gb_status gb_fit_budget(gb_device *dev, const gb_graph *g, const gb_program_options *options,
+                        struct gb_lower_options *lower, gb_program_info *info, gb_error *err);
+/* Tells the plan's steps what the options allow. */
+void gb_plan_options(gb_plan *plan, const gb_program_options *options);
+
 /* A program of a plan in which every storage is a buffer of its own; plan is consumed, even on
  * failure. initial[k] (NULL: zero) is for plan->state[k]. */
 gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *const *initial,

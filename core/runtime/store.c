@@ -208,6 +208,13 @@ gb_status gb_store_get(gb_store *store, const char *name, gb_tensor *value, gb_e
     return status;
 }
 
+uint64_t gb_store_bytes(const gb_store *store)
+{
+    uint64_t bytes = 0;
+    for (int i = 0; store && i < store->n; i++) bytes += store->state[i]->bytes;
+    return bytes;
+}
+
 const char *gb_store_name(const gb_store *store, int i)
 {
     return store && i >= 0 && i < store->n ? store->state[i]->name : NULL;

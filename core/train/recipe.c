@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include <gimbal/file.h>
@@ -140,6 +141,39 @@ static gb_status read_clip(const gb_yaml *node, gb_recipe *r, gb_error *err)
     return s;
 }
 
+/* "2GiB", "512 MiB", "1.5GiB", "2000000": bytes. */
+static bool parse_bytes(const char *text, uint64_t *bytes)
+{
+    static const struct {
+        const char *unit;
+        double factor;
+    } units[] = {{"", 1},        {"B", 1},           {"KiB", 1024},
+                 {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1099511627776.0}};
+    char *end;
+    double n = strtod(text, &end);
+    if (end == text || !(n > 0)) return false;
+    while (*end == ' ') end++;
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        double value = n * units[i].factor;
+        if (strcasecmp(end, units[i].unit) != 0 || value < 1 || value > 0x1p62) continue;
+        *bytes = (uint64_t)value;
+        return true;
+    }
+    return false;
+}
+
+static gb_status read_memory(const gb_yaml *node, gb_recipe *r, gb_error *err)
+{
+    gb_memory_options o = {0};
+    if (gb_yaml_is_null(node)) return GB_OK;
+    gb_status s = gb_options_read(node, node, "memory", gb_memory_table, GB_MEMORY_OPTIONS, &o, err);
+    if (!s && o.budget && !parse_bytes(o.budget, &r->memory_budget))
+        s = gb_yaml_fail(node, err, "write bytes, or a number with KiB, MiB or GiB: 2GiB",
+                         "'budget' is no number of bytes: '%.40s'", o.budget);
+    gb_options_clear(gb_memory_table, GB_MEMORY_OPTIONS, &o);
+    return s;
+}
+
 static gb_status read_training(const gb_top_options *o, gb_recipe *r, gb_error *err)
 {
     int loss = 0, optimizer = 0, schedule = 0, precision = 0;
@@ -154,6 +188,7 @@ static gb_status read_training(const gb_top_options *o, gb_recipe *r, gb_error *
         s = read_choice(o->precision, "precision", gb_precision_choices, GB_PRECISIONS, r, &precision,
                         err);
     if (!s) s = read_clip(o->clip, r, err);
+    if (!s) s = read_memory(o->memory, r, err);
     if (s) return s;
     r->precision = (gb_precision)precision;
     r->loss.kind = (gb_loss_kind)loss;
@@ -342,6 +377,8 @@ static void write_recipe(FILE *f, const gb_recipe *r, const char *model)
     fputs(", value: ", f);
     gb_yaml_write_number(f, r->clip_value);
     fputs("}\n", f);
+    if (r->memory_budget)
+        fprintf(f, "memory: {budget: %llu}\n", (unsigned long long)r->memory_budget);
     write_rows(f, gb_top_table, GB_TOP_OPTIONS, &top, 0);
 }
 

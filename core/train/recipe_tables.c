@@ -144,6 +144,7 @@ const gb_option gb_top_table[GB_TOP_OPTIONS] = {
     TREE(gb_top_options, "optimizer", optimizer, false),
     TREE(gb_top_options, "schedule", schedule, false),
     TREE(gb_top_options, "clip", clip, false),
+    TREE(gb_top_options, "memory", memory, false),
     FLOAT(gb_top_options, "l1", l1, 0, 0, 1e6),
     FLOAT(gb_top_options, "l2", l2, 0, 0, 1e6),
     INT(gb_top_options, "batch", batch, 128, 1, 1 << 24),
@@ -160,6 +161,10 @@ const gb_option gb_top_table[GB_TOP_OPTIONS] = {
 const gb_option gb_clip_table[GB_CLIP_OPTIONS] = {
     FLOAT(gb_clip_options, "norm", norm, 0, 0, 1e12),
     FLOAT(gb_clip_options, "value", value, 0, 0, 1e12),
+};
+
+const gb_option gb_memory_table[GB_MEMORY_OPTIONS] = {
+    {.name = "budget", .type = GB_OPT_TEXT, .offset = offsetof(gb_memory_options, budget)},
 };
 
 const char *gb_optimizer_name(gb_optimizer_kind kind)

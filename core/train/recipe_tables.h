@@ -36,12 +36,12 @@ enum { GB_FLIP, GB_CROP, GB_CUTOUT, GB_AUGMENTS };
 extern const gb_choice gb_augment_choices[GB_AUGMENTS];
 
 typedef struct gb_top_options { /* the recipe's keys */
-    const gb_yaml *data, *model, *loss, *optimizer, *schedule, *clip, *precision;
+    const gb_yaml *data, *model, *loss, *optimizer, *schedule, *clip, *memory, *precision;
     double l1, l2;
     int64_t batch, micro_batch, epochs, seed;
     int math;
 } gb_top_options;
-enum { GB_TOP_OPTIONS = 14 };
+enum { GB_TOP_OPTIONS = 15 };
 extern const gb_option gb_top_table[GB_TOP_OPTIONS];
 
 typedef struct gb_clip_options {
@@ -49,5 +49,11 @@ typedef struct gb_clip_options {
 } gb_clip_options;
 enum { GB_CLIP_OPTIONS = 2 };
 extern const gb_option gb_clip_table[GB_CLIP_OPTIONS];
+
+typedef struct gb_memory_options {
+    char *budget;
+} gb_memory_options;
+enum { GB_MEMORY_OPTIONS = 1 };
+extern const gb_option gb_memory_table[GB_MEMORY_OPTIONS];
 
 #endif

@@ -98,6 +98,28 @@ static gb_status load_or_begin(run *r, gb_error *err)
     return status;
 }
 
+static bool has_batch_statistics(gb_store *store)
+{
+    const char *name;
+    for (int i = 0; (name = gb_store_name(store, i)); i++) {
+        const char *dot = strrchr(name, '.');
+        if (dot && strcmp(dot, ".running_mean") == 0) return true;
+    }
+    return false;
+}
+
+static void note_memory(run *r)
+{
+    gb_train_result *out = r->result;
+    out->parameters = gb_trainer_parameters(r->trainer);
+    out->planned_bytes = gb_trainer_planned_bytes(r->trainer);
+    out->budget_bytes = r->recipe->memory_budget;
+    out->micro_batch = gb_trainer_micro_batch(r->trainer);
+    out->recomputed = gb_trainer_recomputed(r->trainer, &out->recomputed_bytes);
+    out->split_statistics = out->micro_batch < r->recipe->batch &&
+                            has_batch_statistics(gb_trainer_store(r->trainer));
+}
+
 static gb_status set_up(run *r, gb_error *err)
 {
     const gb_recipe *recipe = r->recipe;
@@ -111,6 +133,8 @@ static gb_status set_up(run *r, gb_error *err)
                            .seed = recipe->seed, .start_epoch = r->state.epoch, .start_batch = r->state.batch};
     if (!status) status = gb_loader_create(&r->loader, r->dataset, &o, err);
     if (status) return status;
+    note_memory(r);
+    if (r->options->planned) r->options->planned(r->options->user, r->result);
     r->epoch_steps = gb_loader_batches(r->loader);
     r->steps = r->epoch_steps * recipe->epochs;
     if (r->options->steps > 0 && r->options->steps < r->steps) r->steps = r->options->steps;
@@ -253,8 +277,7 @@ static void summarize(run *r)
     out->epochs = r->state.epoch;
     out->seconds = r->started ? r->state.seconds + gb_clock() - r->started : 0;
     if (r->trainer) {
-        out->parameters = gb_trainer_parameters(r->trainer);
-        out->planned_bytes = gb_trainer_planned_bytes(r->trainer);
+        note_memory(r);
         out->kernels = gb_trainer_kernels(r->trainer);
     }
     if (!r->n_times) return;

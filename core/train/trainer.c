@@ -12,7 +12,7 @@ gb_status gb_trainer_create(gb_device *dev, const gb_recipe *recipe, const gb_da
     *trainer = NULL;
     gb_trainer *t = calloc(1, sizeof *t);
     if (!t) return gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a trainer");
-    *t = (gb_trainer){.dev = dev, .recipe = recipe, .dataset = dataset};
+    *t = (gb_trainer){.dev = dev, .recipe = recipe, .dataset = dataset, .micro_batch = recipe->micro_batch};
     gb_status status = gb_store_create(dev, &t->store, err);
     if (status) free(t);
     else *trainer = t;
@@ -37,14 +37,20 @@ void gb_trainer_destroy(gb_trainer **trainer)
 
 /* --- programs --- */
 
-static gb_status compile(gb_trainer *t, gb_graph *g, gb_program **program, gb_error *err)
+static gb_status compile(gb_trainer *t, gb_graph *g, bool trains, gb_program **program, gb_error *err)
 {
-    const gb_program_options options = {.math = t->recipe->math, .precision = t->recipe->precision};
+    const gb_program_options options = {.math = t->recipe->math,
+                                        .precision = t->recipe->precision,
+                                        .memory_budget = trains ? t->program_budget : 0};
     gb_status status = gb_program_create(t->store, g, &options, program, err);
     if (status) return status;
     const gb_program_info *info = gb_program_get_info(*program);
-    uint64_t planned = info->arena_bytes + info->state_bytes + info->other_bytes;
-    if (planned > t->planned_bytes) t->planned_bytes = planned;
+    if (info->arena_bytes > t->arena_bytes) t->arena_bytes = info->arena_bytes;
+    if (info->recomputed_bytes > t->recomputed_bytes) {
+        t->recomputed = info->recomputed;
+        t->recomputed_bytes = info->recomputed_bytes;
+    }
+    t->other_bytes += info->other_bytes;
     t->kernels += info->kernels;
     t->has_states = true;
     return GB_OK;
@@ -73,12 +79,12 @@ static gb_status make(gb_trainer *t, builder build, int64_t n, gb_program **prog
     if (!g) return gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a graph");
     gb_status status = build(t, g, n, err);
     if (!status && !t->parameters) t->parameters = gb_graph_parameters(g);
-    if (!status) status = compile(t, g, program, err);
+    if (!status) status = compile(t, g, build != gb_build_evaluation, program, err);
     if (!status && build == gb_build_accumulate && !t->update) {
         gb_graph *u = gb_graph_create();
         status = u ? gb_build_update(t, u, g, err)
                    : gb_fail(err, GB_OUT_OF_MEMORY, "trainer", NULL, "no memory for a graph");
-        if (!status) status = compile(t, u, &t->update, err);
+        if (!status) status = compile(t, u, false, &t->update, err);
         gb_graph_destroy(&u);
     }
     gb_graph_destroy(&g);
@@ -87,7 +93,7 @@ static gb_status make(gb_trainer *t, builder build, int64_t n, gb_program **prog
 
 static bool in_one(const gb_trainer *t, int64_t n)
 {
-    return t->recipe->micro_batch <= 0 || n <= t->recipe->micro_batch;
+    return t->micro_batch <= 0 || n <= t->micro_batch;
 }
 
 /* The whole step where the batch is not cut, else the accumulation of a part. */
@@ -104,14 +110,17 @@ static gb_status step_program(gb_trainer *t, int64_t n, bool whole, gb_program *
 gb_status gb_trainer_prepare(gb_trainer *t, int64_t batch, gb_error *err)
 {
     gb_program *p;
+    gb_status status = gb_trainer_fit(t, err);
     bool whole = in_one(t, batch);
-    return step_program(t, whole ? batch : t->recipe->micro_batch, whole, &p, err);
+    return status ? status : step_program(t, whole ? batch : t->micro_batch, whole, &p, err);
 }
 
 gb_status gb_trainer_program(gb_trainer *t, gb_program **program, gb_error *err)
 {
+    gb_status status = gb_trainer_fit(t, err);
     bool whole = in_one(t, t->recipe->batch);
-    return step_program(t, whole ? t->recipe->batch : t->recipe->micro_batch, whole, program, err);
+    int64_t n = whole ? t->recipe->batch : t->micro_batch;
+    return status ? status : step_program(t, n, whole, program, err);
 }
 
 /* --- running --- */
@@ -143,7 +152,7 @@ static gb_status step_in_parts(gb_trainer *t, const gb_tensor *images, const int
                                double lr, double *sums, gb_error *err)
 {
     gb_status status = GB_OK;
-    int64_t part = t->recipe->micro_batch;
+    int64_t part = t->micro_batch;
     for (int64_t from = 0; from < n && !status; from += part) {
         int64_t rows = n - from < part ? n - from : part;
         gb_program *p;
@@ -160,8 +169,9 @@ gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t 
 {
     int64_t n = images->shape.dim[0];
     double sums[2] = {0, 0};
-    gb_status status;
     gb_program *p = NULL;
+    gb_status status = gb_trainer_fit(t, err);
+    if (status) return status;
     if (in_one(t, n)) {
         status = step_program(t, n, true, &p, err);
         if (!status) status = gb_optimizer_scalars(p, &t->recipe->optimizer, lr, t->steps, err);
@@ -198,6 +208,7 @@ gb_status gb_trainer_evaluate(gb_trainer *t, gb_split split, gb_eval_result *res
         return gb_fail(err, GB_INVALID, t->dataset->name, "choose a data set with that split",
                        "there are no %s examples", gb_split_name(split));
     gb_loader_options o = {.split = split, .batch = t->recipe->batch, .epochs = 1, .seed = t->recipe->seed};
+    if (t->program_budget) o.batch = t->micro_batch;
     if (o.batch > result->examples) o.batch = result->examples;
     gb_loader *loader = NULL;
     const gb_batch *batch;
@@ -233,5 +244,19 @@ gb_store *gb_trainer_store(gb_trainer *t) { return t->store; }
 int64_t gb_trainer_parameters(const gb_trainer *t) { return t->parameters; }
 int64_t gb_trainer_steps(const gb_trainer *t) { return t->steps; }
 void gb_trainer_set_steps(gb_trainer *t, int64_t steps) { t->steps = steps; }
-uint64_t gb_trainer_planned_bytes(const gb_trainer *t) { return t->planned_bytes; }
+
+uint64_t gb_trainer_planned_bytes(const gb_trainer *t)
+{
+    return t->arena_bytes + t->other_bytes + gb_store_bytes(t->store);
+}
+
+int64_t gb_trainer_micro_batch(const gb_trainer *t) { return t->micro_batch; }
+
+int gb_trainer_recomputed(const gb_trainer *t, uint64_t *bytes)
+{
+    if (bytes) *bytes = t->recomputed_bytes;
+    return t->recomputed;
+}
+
+
 int gb_trainer_kernels(const gb_trainer *t) { return t->kernels; }

@@ -20,7 +20,11 @@ struct gb_trainer {
     gb_program *update; /* of accumulated gradients */
     bool has_states;    /* the store holds the model's states: no initial values are drawn again */
     int64_t steps, parameters;
-    uint64_t planned_bytes;
+    int64_t micro_batch;     /* the recipe's, or a part of it that the budget needs */
+    uint64_t program_budget; /* of a training program, a part of the recipe's; 0: none, or not yet */
+    uint64_t arena_bytes, other_bytes; /* the largest; the sum over all programs */
+    int recomputed;
+    uint64_t recomputed_bytes;
     int kernels;
 };
 
@@ -46,6 +50,9 @@ gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *e
 gb_status gb_build_update(gb_trainer *t, gb_graph *g, const gb_graph *like, gb_error *err);
 gb_status gb_build_evaluation(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 gb_status gb_build_layers(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
+
+/* Chooses the micro-batch that fits the recipe's memory budget, once (budget.c). */
+gb_status gb_trainer_fit(gb_trainer *t, gb_error *err);
 
 /* The inference program for n examples: outputs "metrics" (sums) and "outputs". */
 gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, gb_error *err);

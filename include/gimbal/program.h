@@ -27,6 +27,8 @@ GB_API gb_status gb_store_set(gb_store *store, const char *name, const gb_tensor
 GB_API gb_status gb_store_get(gb_store *store, const char *name, gb_tensor *value, gb_error *err);
 /* Names in order of creation, for i from 0; NULL at the end. */
 GB_API const char *gb_store_name(const gb_store *store, int i);
+/* Bytes of all its states on the device. */
+GB_API uint64_t gb_store_bytes(const gb_store *store);
 
 /* For checks of a device: runs fill outputs and arenas with NaN before, and afterwards look whether
  * anything was written out of bounds (INTERNAL then). Slow. */
@@ -42,12 +44,19 @@ typedef struct gb_program_options { /* zero-initialized: the defaults */
     gb_guard guard;
     gb_math math;
     gb_precision precision;
+    /* What the plan may take in all, in bytes: values of the forward run are made again for the
+     * backward run instead of kept, as many as it needs; the results have the same bits. Fails with
+     * OUT_OF_MEMORY, telling the least, if that does not suffice. 0: no limit, and only what costs
+     * no time is made again. */
+    uint64_t memory_budget;
 } gb_program_options;
 
 typedef struct gb_program_info {
     uint64_t arena_bytes, state_bytes, other_bytes; /* planned; the peak is their sum */
     int steps;
     int kernels; /* distinct kernels built */
+    int recomputed; /* values that are made again for the backward run, … */
+    uint64_t recomputed_bytes;
 } gb_program_info;
 
 /* Compiles graph (not changed, not kept) for store's device; the store must outlive the program.
@@ -58,6 +67,11 @@ typedef struct gb_program_info {
 GB_API gb_status gb_program_create(gb_store *store, const gb_graph *graph,
                                    const gb_program_options *options, gb_program **program,
                                    gb_error *err);
+/* What gb_program_create would plan, without making anything: info->kernels stays 0. Where it fails
+ * with OUT_OF_MEMORY for the budget, info tells the least. */
+GB_API gb_status gb_program_plan(gb_device *dev, const gb_graph *graph,
+                                 const gb_program_options *options, gb_program_info *info,
+                                 gb_error *err);
 GB_API void gb_program_destroy(gb_program **program);
 GB_API const gb_program_info *gb_program_get_info(const gb_program *program);
 

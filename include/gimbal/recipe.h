@@ -66,6 +66,7 @@ typedef struct gb_recipe {
     double l1, l2;                /* added to the loss: l1 * sum |w| and l2 / 2 * sum w^2 */
     double clip_norm, clip_value; /* of gradients; 0: none */
     int64_t batch, micro_batch;   /* micro_batch divides batch; equal to it unless given */
+    uint64_t memory_budget; /* of a step's plan, in bytes; 0: none */
     int64_t epochs;
     uint64_t seed;
     gb_precision precision;

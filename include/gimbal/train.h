@@ -81,9 +81,14 @@ GB_API int64_t gb_trainer_parameters(const gb_trainer *t);
 /* Optimizer steps taken; settable after loading a store. */
 GB_API int64_t gb_trainer_steps(const gb_trainer *t);
 GB_API void gb_trainer_set_steps(gb_trainer *t, int64_t steps);
-/* The largest planned memory of its programs. */
+/* The planned memory of all its programs: they share states and the largest arena. */
 GB_API uint64_t gb_trainer_planned_bytes(const gb_trainer *t);
 GB_API int gb_trainer_kernels(const gb_trainer *t);
+/* Examples that go through the device at once: the recipe's, or, once programs are made, what its
+ * memory budget needs. */
+GB_API int64_t gb_trainer_micro_batch(const gb_trainer *t);
+/* Values of the forward run that a step makes again instead of keeping; *bytes (may be NULL): theirs. */
+GB_API int gb_trainer_recomputed(const gb_trainer *t, uint64_t *bytes);
 
 /* Adds the steps of a recipe at its batch size, in training and in inference, to a tuner. Errors: those
  * of building its model and of gb_dataset_open_sizes. */
@@ -99,6 +104,7 @@ typedef struct gb_progress {
     double test_loss, test_accuracy; /* at an epoch's end; NaN before */
 } gb_progress;
 
+struct gb_train_result;
 typedef struct gb_train_options { /* zero-initialized: the defaults */
     const char *out;    /* the run folder; NULL: runs/<date>-<time> */
     const char *resume; /* a run folder to go on with; its recipe replaces the one given */
@@ -106,6 +112,8 @@ typedef struct gb_train_options { /* zero-initialized: the defaults */
     int64_t checkpoint_seconds; /* between checkpoints within an epoch; 0: 60 */
     /* Called after each step; false stops, saves and returns INTERRUPTED. */
     bool (*progress)(void *user, const gb_progress *p);
+    /* Called once before the first step: device, parameters, memory of *so_far are known. */
+    void (*planned)(void *user, const struct gb_train_result *so_far);
     void *user;
 } gb_train_options;
 
@@ -117,6 +125,11 @@ typedef struct gb_train_result {
     gb_eval_result test;
     double seconds, step_ms_min, step_ms_median;
     uint64_t planned_bytes, peak_bytes; /* peak: resident memory of the process at its highest */
+    uint64_t budget_bytes; /* the recipe's; 0: none */
+    int64_t micro_batch;
+    int recomputed; /* values made again for the backward run, … */
+    uint64_t recomputed_bytes;
+    bool split_statistics; /* micro-batches, and normalizations over each of them */
     int kernels;
 } gb_train_result;
 

@@ -47,6 +47,25 @@ def png(path, pixels, size):
         b"IEND", b""))
 
 
+def budgets(folder, recipe, planned):
+    """--set memory.budget: parts of a batch, what was chosen in the JSON, a resume, a refusal."""
+    small, cut = folder / "small", folder / "small-cut"
+    budget = f"memory.budget={planned // 2}"
+    done, r = gimbal("train", recipe, "--out", small, "--set", budget)
+    m = r["memory"]
+    check("a budget: kept, and told", m["budget_bytes"] == planned // 2 and m["recomputed"] >= 0
+          and m["planned_bytes"] <= planned // 2 and 0 < m["micro_batch"] < 32, done)
+    check("a budget: the run says what micro-batches mean for normalizations",
+          "statistics of batch normalizations" in done.stderr and "examples at once" in done.stderr,
+          done)
+    gimbal("train", recipe, "--out", cut, "--set", budget, "--steps", 20)
+    gimbal("train", "--resume", cut)
+    check("a budget: a run cut resumes to the same bits", weights(cut) == weights(small))
+    done, r = gimbal("train", recipe, "--out", folder / "none", "--set", "memory.budget=2KiB")
+    check("a budget too small: refused with the least", done.returncode == 1 and
+          "needs at least" in r["error"]["message"], done)
+
+
 RECIPE = """data: {dataset: idx, path: %s}
 model:
   layers: [{conv: {out: 4, kernel: 3, padding: same}}, batchnorm, relu, flatten, {dropout: 0.1},
@@ -130,6 +149,7 @@ def main():
     done, s = gimbal("train", recipe, "--out", folder / "other", "--seed", 2)
     check("another seed gives other bits", weights(folder / "other") != weights(whole), done)
 
+    budgets(folder, recipe, r["memory"]["planned_bytes"])
     killed_again_and_again(folder, recipe)
     full_disk(folder, recipe, whole)
 
