@@ -43,6 +43,7 @@ typedef struct gb_gpu_caps {
 typedef struct gb_gpu_kernel {
     const char *name; /* body and variant: "pointwise.rows"; for reports */
     const char *source;
+    size_t shared;     /* characters at its beginning that other kernels have too: a prelude */
     uint64_t hash;     /* of source */
     uint32_t local[3]; /* work-group size; the text has it too */
     int n_bindings, n_params;

@@ -369,7 +369,7 @@ static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
     gb_text_add(t, "#define GB_MAIN_BEGIN void main() {\n#define GB_MAIN_END }\n");
 }
 
-static void whole_text(const gb_gk *k, gb_text *t, const char *body, bool params_buffer)
+static void whole_text(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
 {
     bool opencl = k->b->caps->api == GB_GPU_OPENCL, half = false, words = false;
     for (int i = 0; i < k->n_bindings; i++) {
@@ -387,6 +387,7 @@ static void whole_text(const gb_gk *k, gb_text *t, const char *body, bool params
         if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
     }
     if (k->uses_random) gb_text_add(t, "%s", gb_shader_random);
+    k->common = t->n;
     (opencl ? opencl_frame : glsl_frame)(k, t, params_buffer);
     gb_text_add(t, "%s", body);
 }
@@ -427,6 +428,7 @@ static int add_kernel(gb_gk *k, const char *name, const gb_text *text, bool para
         return -1;
     p->kernel[p->n_kernels] = (gb_gpu_kernel){.name = label,
                                               .source = source,
+                                              .shared = k->common,
                                               .hash = hash,
                                               .local = {k->local[0], k->local[1], k->local[2]},
                                               .n_bindings = k->n_bindings,

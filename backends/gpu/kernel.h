@@ -56,6 +56,7 @@ typedef struct gb_gk {
     int32_t param[GB_GK_MAX_PARAMS];
     uint8_t views[GB_GPU_MAX_BINDINGS]; /* of each binding: bit 1 for pairs, bit 2 for fours */
     bool uses_random, uses_math, uses_subgroups;
+    size_t common;    /* characters of the text before what is this kernel's own */
     gb_status status; /* the first failure */
 } gb_gk;
 

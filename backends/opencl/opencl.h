@@ -9,10 +9,11 @@
 #include "backends/gpu/gpu.h"
 #include "core/base/cache.h"
 
-typedef struct gb_cl_kernel { /* a built program with one kernel, shared by the device's programs */
+typedef struct gb_cl_kernel { /* shared by the device's programs */
     uint64_t hash;
     char *source;
-    cl_program program;
+    cl_program program; /* of several kernels; each of them holds it */
+    char entry[24];
 } gb_cl_kernel;
 
 struct gb_backend_device {
@@ -39,9 +40,10 @@ const char *gb_cl_error_name(cl_int code);
 /* Turns a failed call into an error; out of memory is told from the rest. */
 gb_status gb_cl_fail(gb_backend_device *dev, gb_error *err, cl_int code, const char *doing);
 
-/* The built program of a kernel: from the device's list, the cache on disk, or its source. */
-gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *k, cl_program *program,
-                      gb_error *err);
+/* built[i] for kernel[i]: from the device's list, the cache on disk, or its source. What built points
+ * to is the device's. */
+gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *kernel, int n,
+                      gb_cl_kernel *built, gb_error *err);
 
 gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
                                gb_backend_program **prog, gb_error *err);

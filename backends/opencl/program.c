@@ -7,7 +7,7 @@ struct gb_backend_program {
     gb_backend_device *dev;
     gb_gpu_program *gpu;
     int n_steps;
-    cl_program *program; /* of gpu->kernel, owned by the device */
+    gb_cl_kernel *built; /* of gpu->kernel; what they hold is the device's */
     cl_kernel *launch;   /* of gpu->launch */
     cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
 };
@@ -21,7 +21,7 @@ void gb_cl_program_destroy(gb_backend_program *prog)
         if (prog->params && prog->params[i]) clReleaseMemObject(prog->params[i]);
     }
     gb_gpu_program_destroy(&prog->gpu);
-    free(prog->program);
+    free(prog->built);
     free(prog->launch);
     free(prog->params);
     free(prog);
@@ -48,12 +48,11 @@ static gb_status set_params(gb_backend_program *p, int i, gb_error *err)
 
 static gb_status make_launches(gb_backend_program *p, gb_error *err)
 {
-    gb_status s = GB_OK;
-    for (int i = 0; i < p->gpu->n_kernels && s == GB_OK; i++)
-        s = gb_cl_build(p->dev, &p->gpu->kernel[i], &p->program[i], err);
+    gb_status s = gb_cl_build(p->dev, p->gpu->kernel, p->gpu->n_kernels, p->built, err);
     for (int i = 0; i < p->gpu->n_launches && s == GB_OK; i++) {
         cl_int code;
-        p->launch[i] = clCreateKernel(p->program[p->gpu->launch[i].kernel], "gb_kernel", &code);
+        const gb_cl_kernel *k = &p->built[p->gpu->launch[i].kernel];
+        p->launch[i] = clCreateKernel(k->program, k->entry, &code);
         s = code ? gb_cl_fail(p->dev, err, code, "creating a kernel") : set_params(p, i, err);
     }
     return s;
@@ -69,10 +68,10 @@ static gb_status from_kernels(gb_backend_device *dev, gb_gpu_program *gpu, int n
         return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     }
     *p = (gb_backend_program){.dev = dev, .gpu = gpu, .n_steps = n_steps};
-    p->program = calloc((size_t)gpu->n_kernels + 1, sizeof *p->program);
+    p->built = calloc((size_t)gpu->n_kernels + 1, sizeof *p->built);
     p->launch = calloc((size_t)gpu->n_launches + 1, sizeof *p->launch);
     p->params = calloc((size_t)gpu->n_launches + 1, sizeof *p->params);
-    gb_status s = p->program && p->launch && p->params
+    gb_status s = p->built && p->launch && p->params
                       ? make_launches(p, err)
                       : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     if (s == GB_OK)
