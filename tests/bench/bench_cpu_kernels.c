@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 
 #include "backends/cpu/kernels/contraction.h"
@@ -17,6 +18,8 @@ typedef struct {
     gb_contraction problem;
     double flop;
 } task;
+
+enum { MAX_TASKS = 128 };
 
 static int threads = 1;
 
@@ -83,8 +86,10 @@ static double measure_peak(const gb_cpu *cpu)
 
 static float *filled(size_t count)
 {
-    float *p = aligned_alloc(64, (count * sizeof *p + 127) / 64 * 64);
+    size_t huge = (size_t)2 << 20, bytes = (count * sizeof(float) + huge - 1) / huge * huge;
+    float *p = aligned_alloc(huge, bytes);
     if (!p) exit(1);
+    (void)madvise(p, bytes, MADV_HUGEPAGE); /* as the device allocates */
     for (size_t i = 0; i < count; i++) p[i] = (float)(i * 2654435761u % 1000) / 1000 - 0.5f;
     return p;
 }
@@ -112,7 +117,7 @@ static void measure(const gb_cpu *cpu, const task *t, const char *impl, double m
         if (spent > 10 * ms * 1e-3) break;
     }
     double peak = measure_peak(cpu);
-    printf("%-34s %-9s %8.3f ms %7.1f GFLOP/s  %.2f of %.0f\n", t->name,
+    printf("%-34s %-10s %8.3f ms %7.1f GFLOP/s  %.2f of %.0f\n", t->name,
            gb_contraction_plan_name(&plan), best * 1e3, t->flop / best * 1e-9,
            t->flop / best / peak, peak * 1e-9);
     fflush(stdout);
@@ -124,9 +129,9 @@ static void measure(const gb_cpu *cpu, const task *t, const char *impl, double m
 }
 
 static task conv(const char *name, gb_contraction_kind kind, int64_t n, int64_t hw, int64_t c,
-                 int64_t o, int64_t k, int64_t stride)
+                 int64_t o, int64_t k, int64_t stride, int64_t pad)
 {
-    int64_t out = (hw + 2 * (k / 2) - k) / stride + 1;
+    int64_t out = (hw + 2 * pad - k) / stride + 1;
     gb_conv_dims d = {.n = n,
                       .h = hw,
                       .w = hw,
@@ -141,8 +146,8 @@ static task conv(const char *name, gb_contraction_kind kind, int64_t n, int64_t 
                       .stride_w = stride,
                       .dilation_h = 1,
                       .dilation_w = 1,
-                      .pad_top = k / 2,
-                      .pad_left = k / 2};
+                      .pad_top = pad,
+                      .pad_left = pad};
     return (task){
         name, {.kind = kind, .conv = d}, 2.0 * (double)(n * out * out) * (double)(c * o * k * k)};
 }
@@ -165,35 +170,58 @@ static size_t tasks_of(task *t)
 {
     static const struct {
         const char *name;
-        int64_t hw, c, o, k, stride;
+        int64_t n, hw, c, o, k, stride, pad;
     } convs[] = {
-        {"64x32x32 3x3", 32, 64, 64, 3, 1},
-        {"128x16x16 3x3", 16, 128, 128, 3, 1},
-        {"256x8x8 3x3", 8, 256, 256, 3, 1},
-        {"512x4x4 3x3", 4, 512, 512, 3, 1},
-        {"16x32x32 3x3", 32, 16, 16, 3, 1},
-        {"32x16x16 3x3", 16, 32, 32, 3, 1},
-        {"64x8x8 3x3", 8, 64, 64, 3, 1},
-        {"3-16x32x32 3x3", 32, 3, 16, 3, 1},
-        {"1-32x28x28 3x3", 28, 1, 32, 3, 1},
-        {"32-64x14x14 3x3", 14, 32, 64, 3, 1},
-        {"64-128x32x32 3x3 s2", 32, 64, 128, 3, 2},
-        {"16-32x32x32 3x3 s2", 32, 16, 32, 3, 2},
-        {"64-128x32x32 1x1 s2", 32, 64, 128, 1, 2},
-        {"64x32x32 1x1", 32, 64, 64, 1, 1},
+        /* ResNet-18 */
+        {"r18 64x32x32 3x3", 128, 32, 64, 64, 3, 1, 1},
+        {"r18 128x16x16 3x3", 128, 16, 128, 128, 3, 1, 1},
+        {"r18 256x8x8 3x3", 128, 8, 256, 256, 3, 1, 1},
+        {"r18 512x4x4 3x3", 128, 4, 512, 512, 3, 1, 1},
+        {"r18 3-64x32x32 3x3", 128, 32, 3, 64, 3, 1, 1},
+        {"r18 64-128x32x32 3x3 s2", 128, 32, 64, 128, 3, 2, 1},
+        {"r18 128-256x16x16 3x3 s2", 128, 16, 128, 256, 3, 2, 1},
+        {"r18 256-512x8x8 3x3 s2", 128, 8, 256, 512, 3, 2, 1},
+        {"r18 64-128x32x32 1x1 s2", 128, 32, 64, 128, 1, 2, 0},
+        {"r18 256-512x8x8 1x1 s2", 128, 8, 256, 512, 1, 2, 0},
+        /* ResNet-20 */
+        {"r20 16x32x32 3x3", 128, 32, 16, 16, 3, 1, 1},
+        {"r20 32x16x16 3x3", 128, 16, 32, 32, 3, 1, 1},
+        {"r20 64x8x8 3x3", 128, 8, 64, 64, 3, 1, 1},
+        {"r20 3-16x32x32 3x3", 128, 32, 3, 16, 3, 1, 1},
+        {"r20 16-32x32x32 3x3 s2", 128, 32, 16, 32, 3, 2, 1},
+        {"r20 32-64x16x16 3x3 s2", 128, 16, 32, 64, 3, 2, 1},
+        {"r20 16-32x32x32 1x1 s2", 128, 32, 16, 32, 1, 2, 0},
+        {"r20 32-64x16x16 1x1 s2", 128, 16, 32, 64, 1, 2, 0},
+        /* airbench94 */
+        {"air 3-24x32x32 2x2", 1024, 32, 3, 24, 2, 1, 0},
+        {"air 24-64x31x31 3x3", 1024, 31, 24, 64, 3, 1, 1},
+        {"air 64x15x15 3x3", 1024, 15, 64, 64, 3, 1, 1},
+        {"air 64-256x15x15 3x3", 1024, 15, 64, 256, 3, 1, 1},
+        {"air 256x7x7 3x3", 1024, 7, 256, 256, 3, 1, 1},
+        {"air 256x3x3 3x3", 1024, 3, 256, 256, 3, 1, 1},
+        /* Fashion-MNIST's network */
+        {"fm 1-32x28x28 3x3", 128, 28, 1, 32, 3, 1, 1},
+        {"fm 32-64x14x14 3x3", 128, 14, 32, 64, 3, 1, 1},
+        {"64x32x32 1x1", 128, 32, 64, 64, 1, 1, 0},
+        /* one image */
+        {"one 3-16x32x32 3x3", 1, 32, 3, 16, 3, 1, 1},
+        {"one 16x32x32 3x3", 1, 32, 16, 16, 3, 1, 1},
+        {"one 16-32x32x32 3x3 s2", 1, 32, 16, 32, 3, 2, 1},
+        {"one 32x16x16 3x3", 1, 16, 32, 32, 3, 1, 1},
+        {"one 64x8x8 3x3", 1, 8, 64, 64, 3, 1, 1},
     };
     static const char *const kinds[] = {"fwd", "data", "wgt"};
-    static char names[64][48];
+    static char names[MAX_TASKS][48];
     size_t n = 0;
     for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
         for (int kind = 0; kind < 3; kind++, n++) {
             snprintf(names[n], sizeof names[n], "%s %s", kinds[kind], convs[i].name);
-            t[n] = conv(names[n], GB_CONV_FORWARD + kind, 128, convs[i].hw, convs[i].c, convs[i].o,
-                        convs[i].k, convs[i].stride);
+            t[n] = conv(names[n], GB_CONV_FORWARD + kind, convs[i].n, convs[i].hw, convs[i].c,
+                        convs[i].o, convs[i].k, convs[i].stride, convs[i].pad);
         }
     for (int kind = 0; kind < 3; kind++, n++) {
         snprintf(names[n], sizeof names[n], "%s depthwise 64x32x32 3x3", kinds[kind]);
-        t[n] = conv(names[n], GB_CONV_FORWARD + kind, 128, 32, 64, 64, 3, 1);
+        t[n] = conv(names[n], GB_CONV_FORWARD + kind, 128, 32, 64, 64, 3, 1, 1);
         t[n].problem.conv.groups = 64;
         t[n].flop /= 64;
     }
@@ -233,7 +261,7 @@ int main(int argc, char **argv)
             words[count++] = argv[i];
     }
     if (threads < 1 || threads > 256 || gb_pool_create(threads, &cpu.pool, NULL)) return 2;
-    task tasks[64];
+    static task tasks[MAX_TASKS];
     size_t n = tasks_of(tasks);
     for (size_t i = 0; i < n; i++) {
         bool wanted = !count;
