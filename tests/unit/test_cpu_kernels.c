@@ -54,6 +54,7 @@ static const conv_case convs[] = {
     {1, 3, 3, 2, 2, 3, 3, 1, {1, 1}, {1, 1}, {4, 4, 4, 4}}, /* outputs that see padding only */
     {1, 70, 40, 2, 16, 3, 3, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}}, /* more than one band of rows */
     {1, 30, 30, 256, 16, 3, 3, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}}, /* more than one chunk of tiles */
+    {1, 9, 9, 150, 133, 3, 3, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}}, /* blocks that fill no vectors */
     {0, 8, 8, 16, 16, 3, 3, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}}, /* empty batch */
 };
 

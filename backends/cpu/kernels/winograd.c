@@ -6,7 +6,7 @@
 #include "backends/cpu/kernels/transpose.h"
 #include "backends/cpu/kernels/winograd.h"
 
-enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256 };
+enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256, AHEAD = 2 };
 #define TASK_BYTES (768 << 10)
 
 typedef struct {
@@ -41,7 +41,7 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     p.oh = back ? d->h : d->oh, p.ow = back ? d->w : d->ow, p.o = back ? d->c : d->o;
     p.pad_y = back ? 2 - d->pad_top : d->pad_top, p.pad_x = back ? 2 - d->pad_left : d->pad_left;
     p.tiles_h = ceil_div(p.oh, m), p.tiles_w = ceil_div(p.ow, m);
-    p.ldv = p.c + WINOGRAD_PAD, p.ldm = p.o + WINOGRAD_PAD;
+    p.ldv = p.c + WINOGRAD_PAD, p.ldm = round_up(p.o, LANES) + WINOGRAD_PAD;
     int64_t image = p.tiles_h * p.tiles_w;
     int64_t fit = TASK_BYTES / (4 * p.positions * (p.ldv + p.ldm));
     int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), TILES_MIN, TILES_MAX);
@@ -130,8 +130,9 @@ WINOGRAD void transform_output(const winograd *p, int m, const float *from, floa
     const int a = m + 2;
     int64_t rows = min_of(m, p->oh - y0), cols = min_of(m, p->ow - x0);
     float *to = image + (y0 * p->ow + x0) * p->o;
-    for (int64_t o = 0; o < p->o; o += LANES) {
+    for (int64_t k = 0; k < p->o; k += LANES) {
         vec y[WINOGRAD_POSITIONS];
+        int64_t o = winograd_channel(k, p->o);
         const float *position = from + o;
 #pragma GCC unroll 36
         for (int i = 0; i < a * a; i++, position += p->stride_m) {
@@ -144,6 +145,23 @@ WINOGRAD void transform_output(const winograd *p, int m, const float *from, floa
         else
             store_outputs(p, y, a, to + o, rows, cols);
     }
+}
+
+/* The number of tiles. */
+WINOGRAD int64_t transform_input(const job *j, const unit *u, int m)
+{
+    const winograd *p = j->p;
+    int64_t tile = 0, image = p->h * p->w * p->c, ahead = AHEAD * m - p->pad_x;
+    winograd_image source = {j->args->a + u->image0 * image, j->zeros, p->h, p->w, p->c, p->c};
+    for (int64_t i = 0; i < u->images; i++, source.pixels += image)
+        for (int64_t row = u->row0; row < u->row0 + u->rows; row++)
+            for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
+                int64_t y0 = row * m - p->pad_y;
+                winograd_prefetch(&source, m, m + 2, y0, x * m + ahead);
+                winograd_square_at(winograd_input_1d, m, m + 2, &source, y0, x * m - p->pad_x,
+                                   u->v + tile * p->ldv, p->stride_v);
+            }
+    return tile;
 }
 
 static void multiply(const job *j, const unit *u, int64_t tiles, int position)
@@ -165,8 +183,8 @@ static void multiply(const job *j, const unit *u, int64_t tiles, int position)
                     a[i - done] = v + i * p->ldv + k0;
                     c[i - done] = to + i * p->ldm;
                 }
-                tile_out out = {c, col, (int)(until - done), (int)min_of(TILE_COLS, p->o - col),
-                                k0 > 0};
+                int64_t cols = min_of(TILE_COLS, round_up(p->o - col, LANES));
+                tile_out out = {c, col, (int)(until - done), (int)cols, k0 > 0};
                 LEVEL(gb_tile_rows)(&out, a, &no_offset, 1, min_of(DEPTH, p->c - k0), w, TILE_COLS);
                 done = until;
             }
@@ -191,14 +209,7 @@ WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
     if (u.rows <= 0) return;
     u.v = j->workers + worker * p->worker_floats;
     u.products = u.v + p->positions * p->stride_v;
-    winograd_image source = {j->args->a + u.image0 * p->h * p->w * p->c, j->zeros, p->h, p->w,
-                             p->c};
-    int64_t tile = 0;
-    for (int64_t i = 0; i < u.images; i++, source.pixels += p->h * p->w * p->c)
-        for (int64_t y = u.row0; y < u.row0 + u.rows; y++)
-            for (int64_t x = 0; x < p->tiles_w; x++, tile++)
-                winograd_square_at(winograd_input_1d, m, m + 2, &source, y * m - p->pad_y,
-                                   x * m - p->pad_x, u.v + tile * p->ldv, p->stride_v);
+    int64_t tile = transform_input(j, &u, m);
     for (int i = 0; i < p->positions; i++) multiply(j, &u, tile, i);
     float *to = j->args->c + u.image0 * p->oh * p->ow * p->o;
     tile = 0;
@@ -261,10 +272,14 @@ static bool can_4(const gb_cpu *cpu, const gb_contraction *p)
     return cpu->fast_winograd && can_2(cpu, p);
 }
 
-/* The transforms cost the same for any number of channels on the other side. */
-static bool wins(const gb_contraction *p)
+static bool wins_2(const gb_contraction *p)
 {
-    return min_of(p->conv.c, p->conv.o) >= 32;
+    return winograd_pays(p, 32);
+}
+
+static bool wins_4(const gb_contraction *p)
+{
+    return winograd_pays(p, 16);
 }
 
 static gb_status prepare_2(gb_contraction_plan *plan, gb_error *err)
@@ -288,6 +303,6 @@ static void run_4(const gb_contraction_plan *plan, const gb_contraction_args *ar
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_winograd2) = {
-    .name = "winograd2", .can = can_2, .wins = wins, .prepare = prepare_2, .run = run_2};
+    .name = "winograd2", .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
 const gb_contraction_impl LEVEL(gb_contraction_winograd4) = {
-    .name = "winograd4", .can = can_4, .wins = wins, .prepare = prepare_4, .run = run_4};
+    .name = "winograd4", .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};

@@ -134,6 +134,13 @@ WINOGRAD void winograd_scatter(int positions, const vec *v, float *to, int64_t s
     }
 }
 
+/* Where the vector of channels from c on begins: the last of them overlaps the one before it if
+ * the channels do not fill vectors, so that nothing is read or written beyond them. */
+static inline int64_t winograd_channel(int64_t c, int64_t channels)
+{
+    return min_of(c, channels - LANES);
+}
+
 /* Transforms a square of `size` x `size` pixels, row and column steps in floats, for all channels;
  * position i goes to to[i * stride]. */
 WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *from, int64_t row,
@@ -142,7 +149,8 @@ WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *fro
     const int a = m + 2;
     for (int64_t c = 0; c < channels; c += LANES) {
         vec d[WINOGRAD_POSITIONS];
-        const float *p = from + c;
+        int64_t first = winograd_channel(c, channels);
+        const float *p = from + first;
 #pragma GCC unroll 6
         for (int i = 0; i < size; i++, p += row) {
             p = opaque(p);
@@ -150,14 +158,14 @@ WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *fro
             for (int k = 0; k < size; k++) d[i * a + k] = load(p + k * pixel);
         }
         winograd_2d(one, m, size, a, d);
-        winograd_scatter(a * a, d, to + c, stride);
+        winograd_scatter(a * a, d, to + first, stride);
     }
 }
 
-/* An image, and where pixels outside of it are read. */
+/* Channels of an image, and what is read for pixels outside of it. */
 typedef struct winograd_image {
     const float *pixels, *zeros;
-    int64_t h, w, c;
+    int64_t h, w, channels, pixel; /* pixel: floats from one to the next */
 } winograd_image;
 
 /* The same for the square from (y0, x0) on, which may reach over the image's edge. */
@@ -165,8 +173,8 @@ WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winogra
                                  int64_t y0, int64_t x0, float *to, int64_t stride)
 {
     if (y0 >= 0 && x0 >= 0 && y0 + size <= g->h && x0 + size <= g->w) {
-        winograd_square(one, m, size, g->pixels + (y0 * g->w + x0) * g->c, g->w * g->c, g->c, to,
-                        stride, g->c);
+        winograd_square(one, m, size, g->pixels + (y0 * g->w + x0) * g->pixel, g->w * g->pixel,
+                        g->pixel, to, stride, g->channels);
         return;
     }
     const int a = m + 2;
@@ -175,24 +183,49 @@ WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winogra
         for (int k = 0; k < size; k++) {
             int64_t y = y0 + i, x = x0 + k;
             bool inside = y >= 0 && y < g->h && x >= 0 && x < g->w;
-            from[i * a + k] = inside ? g->pixels + (y * g->w + x) * g->c : g->zeros;
+            from[i * a + k] = inside ? g->pixels + (y * g->w + x) * g->pixel : g->zeros;
         }
-    for (int64_t c = 0; c < g->c; c += LANES) {
+    for (int64_t c = 0; c < g->channels; c += LANES) {
         vec d[WINOGRAD_POSITIONS];
+        int64_t first = winograd_channel(c, g->channels);
         for (int i = 0; i < size; i++)
-            for (int k = 0; k < size; k++) d[i * a + k] = load(from[i * a + k] + c);
+            for (int k = 0; k < size; k++) d[i * a + k] = load(from[i * a + k] + first);
         winograd_2d(one, m, size, a, d);
-        winograd_scatter(a * a, d, to + c, stride);
+        winograd_scatter(a * a, d, to + first, stride);
     }
 }
 
-/* Can F(m x m, 3 x 3) do this convolution (any kind)? Channels must fill vectors. */
+/* Asks for the pixels of that square that the one to its left does not share, into the second
+ * level of cache: rows of an image often collide in the first. */
+static inline void winograd_prefetch(const winograd_image *g, int m, int size, int64_t y0,
+                                     int64_t x0)
+{
+    int64_t y1 = min_of(y0 + size, g->h), x1 = min_of(x0 + size, g->w);
+    x0 += x0 < 0 ? 0 : size - m;
+    for (int64_t y = y0 < 0 ? 0 : y0; y < y1; y++)
+        for (int64_t x = x0 < 0 ? 0 : x0; x < x1; x++) {
+            const float *pixel = g->pixels + (y * g->w + x) * g->pixel;
+            for (int64_t c = 0; c < g->channels; c += 16) __builtin_prefetch(pixel + c, 0, 2);
+        }
+}
+
+/* Can F(m x m, 3 x 3) do this convolution (any kind)? Channels must fill a vector, and vectors
+ * that overlap cannot be added to what is there. */
 static inline bool winograd_fits(const gb_contraction *p)
 {
     const gb_conv_dims *d = &p->conv;
     return p->kind != GB_GEMM && d->kh == 3 && d->kw == 3 && d->stride_h == 1 && d->stride_w == 1 &&
-           d->dilation_h == 1 && d->dilation_w == 1 && d->groups == 1 && d->c % LANES == 0 &&
-           d->o % LANES == 0;
+           d->dilation_h == 1 && d->dilation_w == 1 && d->groups == 1 && d->c >= LANES &&
+           d->o >= LANES && !(p->accumulate && (d->c % LANES || d->o % LANES));
+}
+
+/* Is it faster than a direct convolution? Transforming tiles costs the same for any number of
+ * channels on the other side, and transforming filters for any number of pixels. */
+static inline bool winograd_pays(const gb_contraction *p, int64_t channels)
+{
+    enum { PIXELS = 128 };
+    const gb_conv_dims *d = &p->conv;
+    return d->n * d->oh * d->ow >= PIXELS && min_of(d->c, d->o) >= channels;
 }
 
 #endif

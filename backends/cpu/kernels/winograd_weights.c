@@ -1,40 +1,67 @@
 /* Winograd convolution F(m x m, 3 x 3) backward to the weights. The sum over tiles happens between
- * transformed operands, so dw is transformed back only once. A chunk of tiles at a time: all
- * threads transform, then all multiply. */
+ * transformed operands, so dw is transformed back only once.
+ *
+ * A task is a part of the tiles for a block of output and of input channels. It transforms some
+ * tiles and multiplies them at once, in its worker's own scratch: transformed tiles that another
+ * core wrote cost two to three times as much where the cores do not share their last cache. */
 #include <string.h>
 
 #include "backends/cpu/kernels/winograd.h"
 
-enum { TILES_MIN = 128, ROWS = 48, DEPTH = 128 };
-#define CHUNK_BYTES (2 << 20) /* of transformed operands: they pass through the shared cache */
+enum {
+    CHANNELS = 128 /* of a block */,
+    TILES_MIN = 64,
+    TILES_MAX = 128,
+    TASKS_WANTED = 16,
+    AHEAD = 2
+};
+#define PARTS_BYTES (24 << 20) /* of all transformed dw together */
 
 typedef struct {
     gb_conv_dims d;
     bool accumulate;
     int m, positions;
-    int64_t tiles_h, tiles_w;
-    int64_t chunk, chunks;      /* rows of tiles of all images */
-    int64_t ldx, ldy;           /* from tile to tile: transformed x and dy */
-    int64_t stride_x, stride_y; /* from position to position */
-    int64_t stride_w, blocks;   /* dw from position to position; blocks of output channels */
-    int64_t zeros;
+    int64_t tiles_h, tiles_w, tiles;
+    int64_t parts, o_blocks, c_blocks;
+    int64_t run;                          /* tiles at a time */
+    int64_t ldx, ldy;                     /* from tile to tile: transformed x and dy */
+    int64_t stride_x, stride_y, stride_w; /* from position to position */
+    int64_t ldw, part_floats, worker_floats, zeros;
 } plan;
+
+/* Channels up to block i of `blocks`, which are whole vectors but for the last. */
+static int64_t block_start(int64_t channels, int64_t blocks, int64_t i)
+{
+    return min_of(channels, ceil_div(channels, LANES) * i / blocks * LANES);
+}
+
+static int64_t widest(int64_t channels, int64_t blocks)
+{
+    return ceil_div(ceil_div(channels, LANES), blocks) * LANES;
+}
 
 static plan plan_of(const gb_contraction *problem, int m)
 {
     const gb_conv_dims *d = &problem->conv;
     plan p = {.d = *d, .accumulate = problem->accumulate, .m = m, .positions = (m + 2) * (m + 2)};
     p.tiles_h = ceil_div(d->oh, m), p.tiles_w = ceil_div(d->ow, m);
-    p.ldx = d->c + WINOGRAD_PAD, p.ldy = d->o + WINOGRAD_PAD;
-    int64_t rows = d->n * p.tiles_h, tiles = CHUNK_BYTES / (4 * p.positions * (p.ldx + p.ldy));
-    if (tiles < TILES_MIN) tiles = TILES_MIN;
-    p.chunk = p.tiles_w ? ceil_div(tiles, p.tiles_w) : 1;
-    p.chunks = ceil_div(rows, p.chunk);
-    if (p.chunks) p.chunk = ceil_div(rows, p.chunks);
-    p.stride_x = p.chunk * p.tiles_w * p.ldx + WINOGRAD_PAD;
-    p.stride_y = p.chunk * p.tiles_w * p.ldy + WINOGRAD_PAD;
-    p.stride_w = d->o * d->c;
-    p.blocks = ceil_div(d->o, ROWS);
+    p.tiles = d->n * p.tiles_h * p.tiles_w;
+    p.o_blocks = ceil_div(d->o, CHANNELS), p.c_blocks = ceil_div(d->c, CHANNELS);
+    p.ldx = widest(d->c, p.c_blocks) + WINOGRAD_PAD;
+    p.ldy = widest(d->o, p.o_blocks) + WINOGRAD_PAD;
+    /* As many as a block has channels: a run then reads and writes dw's part as seldom as x. */
+    p.run = widest(d->c, p.c_blocks);
+    p.run = p.run < TILES_MIN ? TILES_MIN : min_of(p.run, TILES_MAX);
+    p.stride_x = p.run * p.ldx + WINOGRAD_PAD;
+    p.stride_y = p.run * p.ldy + WINOGRAD_PAD;
+    p.worker_floats = round_up(p.positions * (p.stride_x + p.stride_y), 16);
+    p.ldw = round_up(d->c, LANES);
+    p.stride_w = d->o * p.ldw + WINOGRAD_PAD;
+    p.part_floats = round_up(p.positions * p.stride_w, 16);
+    int64_t blocks = p.o_blocks * p.c_blocks, fit = PARTS_BYTES / (p.part_floats * 4);
+    for (p.parts = 1; p.parts * blocks < TASKS_WANTED && 2 * p.parts <= fit;) p.parts *= 2;
+    p.parts = min_of(p.parts, ceil_div(p.tiles, TILES_MIN));
+    if (p.parts < 1) p.parts = 1;
     p.zeros = round_up(d->c > d->o ? d->c : d->o, 16);
     return p;
 }
@@ -42,59 +69,111 @@ static plan plan_of(const gb_contraction *problem, int m)
 typedef struct {
     const plan *p;
     const gb_contraction_args *args;
-    float *x, *dy, *dw, *zeros;
-    int64_t row0, rows; /* of the chunk */
+    float *parts, *zeros, *workers;
 } job;
 
-WINOGRAD void transform_row(const job *j, int m, int64_t task)
+/* What a task works on: channels o0 .. o1 and c0 .. c1 of some tiles. */
+typedef struct {
+    int64_t o0, o1, c0, c1;
+    float *x, *dy, *dw;
+    bool accumulate;
+} unit;
+
+/* Where a tile lies, and the images it belongs to. */
+typedef struct {
+    winograd_image x, dy;
+    int64_t ty, tx;
+} place;
+
+WINOGRAD place place_of(const job *j, const unit *u, int m, int64_t tile)
 {
     const plan *p = j->p;
     const gb_conv_dims *d = &p->d;
-    int64_t row = j->row0 + task, image = row / p->tiles_h, ty = row % p->tiles_h * m;
-    winograd_image x = {j->args->b + image * d->h * d->w * d->c, j->zeros, d->h, d->w, d->c};
-    winograd_image dy = {j->args->a + image * d->oh * d->ow * d->o, j->zeros, d->oh, d->ow, d->o};
-    for (int64_t i = 0; i < p->tiles_w; i++) {
-        int64_t tile = task * p->tiles_w + i;
-        winograd_square_at(winograd_input_1d, m, m + 2, &x, ty - d->pad_top, i * m - d->pad_left,
-                           j->x + tile * p->ldx, p->stride_x);
-        winograd_square_at(winograd_output_gradient_1d, m, m, &dy, ty, i * m, j->dy + tile * p->ldy,
-                           p->stride_y);
+    int64_t row = tile / p->tiles_w, image = row / p->tiles_h;
+    const float *x = j->args->b + image * d->h * d->w * d->c + u->c0;
+    const float *dy = j->args->a + image * d->oh * d->ow * d->o + u->o0;
+    return (place){{x, j->zeros, d->h, d->w, u->c1 - u->c0, d->c},
+                   {dy, j->zeros, d->oh, d->ow, u->o1 - u->o0, d->o},
+                   row % p->tiles_h * m,
+                   tile % p->tiles_w * m};
+}
+
+WINOGRAD void transform(const job *j, const unit *u, int m, int64_t first, int64_t count)
+{
+    const plan *p = j->p;
+    int64_t top = p->d.pad_top, left = p->d.pad_left;
+    for (int64_t i = 0; i < count; i++) {
+        place at = place_of(j, u, m, first + i);
+        place next = place_of(j, u, m, min_of(first + i + AHEAD, p->tiles - 1));
+        winograd_prefetch(&next.x, m, m + 2, next.ty - top, next.tx - left);
+        winograd_prefetch(&next.dy, m, m, next.ty, next.tx);
+        winograd_square_at(winograd_input_1d, m, m + 2, &at.x, at.ty - top, at.tx - left,
+                           u->x + i * p->ldx, p->stride_x);
+        winograd_square_at(winograd_output_gradient_1d, m, m, &at.dy, at.ty, at.tx,
+                           u->dy + i * p->ldy, p->stride_y);
     }
 }
 
-static void transform_row_2(void *ctx, int64_t task, int worker)
+static void multiply(const plan *p, const unit *u, int position, int64_t tiles)
 {
-    transform_row(ctx, 2, task);
+    const float *x = u->x + position * p->stride_x, *dy = u->dy + position * p->stride_y;
+    float *dw = u->dw + position * p->stride_w;
+    int64_t rows = u->o1 - u->o0, width = round_up(u->c1 - u->c0, LANES);
+    int64_t strips = ceil_div(rows, TILE_ROWS);
+    tile_steps steps = {{1, 1, tiles}, {0, 0, p->ldy}, {0, 0, p->ldx}};
+    for (int64_t col = 0; col < width; col += TILE_COLS)
+        for (int64_t s = 0; s < strips; s++) {
+            int64_t o = rows * s / strips, until = rows * (s + 1) / strips;
+            float *c[TILE_ROWS];
+            for (int64_t i = o; i < until; i++) c[i - o] = dw + (u->o0 + i) * p->ldw + u->c0;
+            tile_out out = {c, col, (int)(until - o), (int)min_of(TILE_COLS, width - col),
+                            u->accumulate};
+            LEVEL(gb_tile_columns)(&out, dy + o, x + col, &steps);
+        }
 }
 
-static void transform_row_4(void *ctx, int64_t task, int worker)
+WINOGRAD void do_task(const job *j, int m, int64_t task, int worker)
 {
-    transform_row(ctx, 4, task);
-}
-
-/* A block of output channels at one position. */
-static void multiply(void *ctx, int64_t task, int worker)
-{
-    const job *j = ctx;
     const plan *p = j->p;
-    int64_t position = task / p->blocks, block = task % p->blocks, tiles = j->rows * p->tiles_w;
-    int64_t o0 = p->d.o * block / p->blocks, o1 = p->d.o * (block + 1) / p->blocks;
-    const float *x = j->x + position * p->stride_x, *dy = j->dy + position * p->stride_y;
-    float *dw = j->dw + position * p->stride_w;
-    int64_t strips = ceil_div(o1 - o0, TILE_ROWS), k0 = 0;
+    int64_t ob = task % p->o_blocks, cb = task / p->o_blocks % p->c_blocks;
+    int64_t part = task / (p->o_blocks * p->c_blocks);
+    unit u = {.o0 = block_start(p->d.o, p->o_blocks, ob),
+              .o1 = block_start(p->d.o, p->o_blocks, ob + 1),
+              .c0 = block_start(p->d.c, p->c_blocks, cb),
+              .c1 = block_start(p->d.c, p->c_blocks, cb + 1),
+              .x = j->workers + worker * p->worker_floats,
+              .dw = j->parts + part * p->part_floats};
+    u.dy = u.x + p->positions * p->stride_x;
+    int64_t first = p->tiles * part / p->parts, last = p->tiles * (part + 1) / p->parts;
     do { /* once at least: an empty sum is zero */
-        tile_steps steps = {{1, 1, min_of(DEPTH, tiles - k0)}, {0, 0, p->ldy}, {0, 0, p->ldx}};
-        for (int64_t col = 0; col < p->d.c; col += TILE_COLS)
-            for (int64_t s = 0; s < strips; s++) {
-                int64_t o = o0 + (o1 - o0) * s / strips, until = o0 + (o1 - o0) * (s + 1) / strips;
-                float *c[TILE_ROWS];
-                for (int64_t i = o; i < until; i++) c[i - o] = dw + i * p->d.c;
-                tile_out out = {c, col, (int)(until - o), (int)min_of(TILE_COLS, p->d.c - col),
-                                j->row0 > 0 || k0 > 0};
-                LEVEL(gb_tile_columns)(&out, dy + k0 * p->ldy + o, x + k0 * p->ldx + col, &steps);
-            }
-        k0 += DEPTH;
-    } while (k0 < tiles);
+        int64_t count = min_of(p->run, last - first);
+        transform(j, &u, m, first, count);
+        for (int i = 0; i < p->positions; i++) multiply(p, &u, i, count);
+        u.accumulate = true;
+        first += count;
+    } while (first < last);
+}
+
+static void task_2(void *ctx, int64_t task, int worker)
+{
+    do_task(ctx, 2, task, worker);
+}
+
+static void task_4(void *ctx, int64_t task, int worker)
+{
+    do_task(ctx, 4, task, worker);
+}
+
+/* The sum of all parts at the vector of channels c of output channel o, for every position. */
+WINOGRAD void sum_parts(const job *j, int positions, int64_t o, int64_t c, vec *g)
+{
+    const plan *p = j->p;
+    const float *from = j->parts + o * p->ldw + c;
+    for (int k = 0; k < positions; k++) g[k] = load(from + k * p->stride_w);
+    for (int64_t part = 1; part < p->parts; part++) {
+        from += p->part_floats;
+        for (int k = 0; k < positions; k++) g[k] += load(from + k * p->stride_w);
+    }
 }
 
 /* One output channel's filter. */
@@ -106,11 +185,11 @@ WINOGRAD void transform_back(const job *j, int m, int64_t o)
     float *to = j->args->c + o * filter;
     for (int64_t i = 0; i < c; i += LANES) {
         vec g[WINOGRAD_POSITIONS];
-#pragma GCC unroll 36
-        for (int k = 0; k < a * a; k++) g[k] = load(j->dw + k * p->stride_w + o * c + i);
+        int64_t first = winograd_channel(i, c);
+        sum_parts(j, a * a, o, first, g);
         winograd_2d(winograd_filter_gradient_1d, m, a, 3, g);
         for (int k = 0; k < 9; k++) {
-            float *at = to + k * c + i;
+            float *at = to + k * c + first;
             vec v = g[k / 3 * a + k % 3];
             store(at, p->accumulate ? load(at) + v : v);
         }
@@ -131,8 +210,9 @@ static void transform_back_4(void *ctx, int64_t task, int worker)
 static gb_status prepare_for(gb_contraction_plan *plan_made, int m)
 {
     plan p = plan_of(&plan_made->problem, m);
-    plan_made->scratch_bytes =
-        sizeof(float) * (size_t)(p.positions * (p.stride_x + p.stride_y + p.stride_w) + p.zeros);
+    int64_t floats =
+        p.parts * p.part_floats + p.zeros + gb_pool_workers(plan_made->cpu.pool) * p.worker_floats;
+    plan_made->scratch_bytes = (size_t)floats * sizeof(float);
     return GB_OK;
 }
 
@@ -140,18 +220,11 @@ static void run_for(const gb_contraction_plan *plan_made, const gb_contraction_a
 {
     plan p = plan_of(&plan_made->problem, m);
     gb_pool *pool = plan_made->cpu.pool;
-    job j = {&p, args, args->scratch};
-    j.dy = j.x + p.positions * p.stride_x;
-    j.dw = j.dy + p.positions * p.stride_y;
-    j.zeros = j.dw + p.positions * p.stride_w;
+    job j = {&p, args, args->scratch, NULL, NULL};
+    j.zeros = j.parts + p.parts * p.part_floats;
+    j.workers = j.zeros + p.zeros;
     memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));
-    int64_t rows = p.d.n * p.tiles_h;
-    do { /* once at least: an empty sum is zero */
-        j.rows = min_of(p.chunk, rows - j.row0);
-        gb_pool_run(pool, j.rows, m == 2 ? transform_row_2 : transform_row_4, &j);
-        gb_pool_run(pool, p.positions * p.blocks, multiply, &j);
-        j.row0 += p.chunk;
-    } while (j.row0 < rows);
+    gb_pool_run(pool, p.parts * p.o_blocks * p.c_blocks, m == 2 ? task_2 : task_4, &j);
     gb_pool_run(pool, p.d.o, m == 2 ? transform_back_2 : transform_back_4, &j);
 }
 
@@ -165,9 +238,14 @@ static bool can_4(const gb_cpu *cpu, const gb_contraction *p)
     return cpu->fast_winograd && can_2(cpu, p);
 }
 
-static bool wins(const gb_contraction *p)
+static bool wins_2(const gb_contraction *p)
 {
-    return min_of(p->conv.c, p->conv.o) >= 32;
+    return winograd_pays(p, 16);
+}
+
+static bool wins_4(const gb_contraction *p)
+{
+    return winograd_pays(p, 16);
 }
 
 static gb_status prepare_2(gb_contraction_plan *plan_made, gb_error *err)
@@ -191,6 +269,6 @@ static void run_4(const gb_contraction_plan *plan_made, const gb_contraction_arg
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_winograd2_weights) = {
-    .name = "winograd2", .can = can_2, .wins = wins, .prepare = prepare_2, .run = run_2};
+    .name = "winograd2", .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
 const gb_contraction_impl LEVEL(gb_contraction_winograd4_weights) = {
-    .name = "winograd4", .can = can_4, .wins = wins, .prepare = prepare_4, .run = run_4};
+    .name = "winograd4", .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};
