@@ -5,6 +5,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <gimbal/train.h>
 
@@ -24,9 +27,41 @@ static void watch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
+typedef struct train_watch {
+    progress line;
+    double first_start, first_end; /* of the first step, seconds since the process began; NaN */
+} train_watch;
+
+/* Seconds since the kernel started this process, which is before main(); NaN: not known. */
+static double process_seconds(void)
+{
+    char text[1024];
+    unsigned long long ticks;
+    struct timespec now;
+    FILE *f = fopen("/proc/self/stat", "r");
+    if (!f) return NAN;
+    size_t n = fread(text, 1, sizeof text - 1, f);
+    fclose(f);
+    text[n] = 0;
+    const char *rest = strrchr(text, ')'); /* the name before it may hold anything */
+    if (!rest || sscanf(rest + 1,
+                        " %*c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                        "%*s %llu",
+                        &ticks) != 1)
+        return NAN;
+    clock_gettime(CLOCK_BOOTTIME, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec -
+           (double)ticks / (double)sysconf(_SC_CLK_TCK);
+}
+
 static bool on_step(void *user, const gb_progress *p)
 {
-    progress *line = user;
+    train_watch *watch = user;
+    progress *line = &watch->line;
+    if (isnan(watch->first_end)) {
+        watch->first_end = process_seconds();
+        watch->first_start = watch->first_end - 1e-3 * p->step_ms;
+    }
     if (p->epoch_end) {
         progress_line(line,
                       "epoch %lld/%lld: loss %.4f, accuracy %.2f %%; test loss %.4f, accuracy "
@@ -44,7 +79,7 @@ static bool on_step(void *user, const gb_progress *p)
 
 static void on_planned(void *user, const gb_train_result *r)
 {
-    progress *line = user;
+    progress *line = &((train_watch *)user)->line;
     char budget[40] = "", parts[60] = "", again[80] = "";
     const double mib = 1 << 20;
     if (r->budget_bytes)
@@ -63,8 +98,10 @@ static void on_planned(void *user, const gb_train_result *r)
             (long long)r->micro_batch);
 }
 
-static json_t *result_json(const gb_train_result *r)
+static json_t *result_json(const gb_train_result *r, const train_watch *watch)
 {
+    json_t *first = json_pack("{s:o, s:o}", "start", cli_number(watch->first_start), "end",
+                              cli_number(watch->first_end));
     json_t *train = json_pack("{s:o, s:o}", "loss", cli_number(r->train_loss), "accuracy",
                               cli_number(r->train_accuracy));
     json_t *test = r->test.examples ? json_pack("{s:o, s:o, s:I}", "loss", cli_number(r->test.loss),
@@ -79,11 +116,11 @@ static json_t *result_json(const gb_train_result *r)
                   r->budget_bytes ? json_integer((json_int_t)r->budget_bytes) : json_null(),
                   "micro_batch", (json_int_t)r->micro_batch, "recomputed", r->recomputed,
                   "recomputed_bytes", (json_int_t)r->recomputed_bytes);
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:i}", "out", r->out,
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:i, s:o}", "out", r->out,
                      "device", r->device, "parameters", (json_int_t)r->parameters, "epochs",
                      (json_int_t)r->epochs, "steps", (json_int_t)r->steps, "train", train, "test",
                      test, "seconds", cli_number(r->seconds), "step_ms", ms, "memory", memory,
-                     "kernels_built", r->kernels);
+                     "kernels_built", r->kernels, "first_step_seconds", first);
 }
 
 static void print_text(const gb_train_result *r)
@@ -127,24 +164,24 @@ static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
     gb_context *ctx;
     gb_device *dev;
     if (cli_open(args, &ctx, &dev, &err)) return cli_fail(args, &err);
-    progress line = progress_start(args);
+    train_watch watch = {.line = progress_start(args), .first_start = NAN, .first_end = NAN};
     gb_train_options options = {.out = args->value[OPT_OUT],
                                 .resume = args->value[OPT_RESUME],
                                 .steps = steps,
                                 .progress = on_step,
                                 .planned = on_planned,
-                                .user = &line};
+                                .user = &watch};
     gb_train_result result = {0};
     cli_warn_tuning(args, dev);
-    gb_status s = tune_first(args, dev, recipe, &line, &err);
+    gb_status s = tune_first(args, dev, recipe, &watch.line, &err);
     watch_signals();
     if (!s) s = gb_train(dev, recipe, &options, &result, &err);
-    progress_end(&line);
+    progress_end(&watch.line);
     int status = CLI_DONE;
     if (s)
         status = cli_fail(args, &err);
     else if (cli_json(args))
-        status = cli_print_json(args, result_json(&result));
+        status = cli_print_json(args, result_json(&result, &watch));
     else
         print_text(&result);
     gb_device_close(&dev);

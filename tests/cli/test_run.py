@@ -129,8 +129,9 @@ def main():
 
     done, r = gimbal("train", recipe, "--out", whole)
     keys = {"out", "device", "parameters", "epochs", "steps", "train", "test", "seconds",
-            "step_ms", "memory", "kernels_built"}
+            "step_ms", "memory", "kernels_built", "first_step_seconds"}
     check("train: keys and figures", done.returncode == 0 and keys <= set(r) and r["steps"] == 57
+          and 0 < r["first_step_seconds"]["start"] < r["first_step_seconds"]["end"] < 100
           and r["epochs"] == 3 and r["parameters"] == 1076 and r["test"]["examples"] == 100, done)
     check("train: it learns", r["test"]["accuracy"] > 0.95, r)
     files = {p.name.split(".out")[0] for p in whole.iterdir()}
