@@ -28,19 +28,27 @@ static gb_status check_precision(const gb_device *dev, gb_precision precision, g
                    "%s (%s) has no %s", info->id, info->name, gb_dtype_name(t));
 }
 
+gb_status gb_lower_for(gb_device *dev, const gb_graph *graph, const gb_program_options *options,
+                       gb_plan **plan, gb_error *err)
+{
+    gb_lower_options lower;
+    gb_status status = gb_graph_check(graph, err);
+    if (status != GB_OK) return status;
+    status = check_precision(dev, options ? options->precision : GB_PRECISION_F32, err);
+    if (status == GB_OK) status = gb_fit_budget(dev, graph, options, &lower, NULL, err);
+    if (status == GB_OK) status = gb_lower(graph, &lower, plan, err);
+    if (status == GB_OK) gb_plan_options(*plan, options);
+    return status;
+}
+
 gb_status gb_program_create(gb_store *store, const gb_graph *graph,
                             const gb_program_options *options, gb_program **program, gb_error *err)
 {
     if (!store || !graph || !program)
         return gb_fail(err, GB_INVALID, "program", NULL, "an argument is NULL");
     *program = NULL;
-    gb_status status = gb_graph_check(graph, err);
-    if (status != GB_OK) return status;
     gb_plan *plan;
-    gb_lower_options lower;
-    status = check_precision(store->dev, options ? options->precision : GB_PRECISION_F32, err);
-    if (status == GB_OK) status = gb_fit_budget(store->dev, graph, options, &lower, NULL, err);
-    if (status == GB_OK) status = gb_lower(graph, &lower, &plan, err);
+    gb_status status = gb_lower_for(store->dev, graph, options, &plan, err);
     if (status != GB_OK) return status;
     const gb_tensor **initial = calloc((size_t)plan->n_states + 1, sizeof *initial);
     if (!initial) {

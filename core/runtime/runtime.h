@@ -140,6 +140,9 @@ gb_status gb_fit_budget(gb_device *dev, const gb_graph *g, const gb_program_opti
 /* Tells the plan's steps what the options allow. */
 void gb_plan_options(gb_plan *plan, const gb_program_options *options);
 
+/* The plan of a program on dev with these options, in which every storage is a buffer of its own. */
+gb_status gb_lower_for(gb_device *dev, const gb_graph *graph, const gb_program_options *options,
+                       gb_plan **plan, gb_error *err);
 /* A program of a plan in which every storage is a buffer of its own; plan is consumed, even on
  * failure. initial[k] (NULL: zero) is for plan->state[k]. */
 gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *const *initial,

@@ -9,7 +9,6 @@
 #include <gimbal/file.h>
 
 #include "core/base/clock.h"
-#include "core/passes/passes.h"
 #include "core/runtime/trial.h"
 
 enum { MAX_CANDIDATES = 24, MAX_RATES = 128, MIN_ROUNDS = 4, MAX_ROUNDS = 40 };
@@ -130,17 +129,13 @@ gb_status gb_tuner_add(gb_tuner *t, const gb_graph *graph, const gb_program_opti
                        gb_error *err)
 {
     gb_plan *plan, **grown = realloc(t->plan, (size_t)(t->n_plans + 1) * sizeof *grown);
-    gb_lower_options lower = {.no_fusion = options && options->no_fusion};
     if (!grown) return no_memory(err);
     t->plan = grown;
-    gb_status status = gb_graph_check(graph, err);
-    if (!status) status = gb_lower(graph, &lower, &plan, err);
+    gb_status status = gb_lower_for(t->dev, graph, options, &plan, err);
     if (status) return status;
     t->plan[t->n_plans++] = plan;
-    for (int i = 0; i < plan->n_steps && !status; i++) {
-        plan->step[i].fast = options && options->math == GB_MATH_FAST;
+    for (int i = 0; i < plan->n_steps && !status; i++)
         status = add_step(t, plan, &plan->step[i], err);
-    }
     return status;
 }
 
@@ -303,7 +298,8 @@ static gb_status duel(gb_tuner *t, item *x, gb_trial_program *p, gb_error *err)
         if (!status) won += mine < other;
         if (round - won >= DUEL_ROUNDS - DUEL_WINS) break;
     }
-    if (won < DUEL_WINS) x->winner = b;
+    bool clear = x->candidate[a].ms <= MARGIN * x->candidate[b].ms;
+    if (won < DUEL_WINS || !clear) x->winner = b;
     return status;
 }
 

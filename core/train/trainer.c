@@ -39,9 +39,8 @@ void gb_trainer_destroy(gb_trainer **trainer)
 
 static gb_status compile(gb_trainer *t, gb_graph *g, bool trains, gb_program **program, gb_error *err)
 {
-    const gb_program_options options = {.math = t->recipe->math,
-                                        .precision = t->recipe->precision,
-                                        .memory_budget = trains ? t->program_budget : 0};
+    gb_program_options options = gb_trainer_options(t->recipe);
+    options.memory_budget = trains ? t->program_budget : 0;
     gb_status status = gb_program_create(t->store, g, &options, program, err);
     if (status) return status;
     const gb_program_info *info = gb_program_get_info(*program);

@@ -45,6 +45,12 @@ gb_status gb_scaling_read(const gb_recipe *r, gb_program *p, int64_t step, gb_st
                           gb_error *err);
 gb_value gb_is_finite(gb_graph *g, gb_value v); /* of one float */
 
+/* Of all programs of a trainer. */
+static inline gb_program_options gb_trainer_options(const gb_recipe *r)
+{
+    return (gb_program_options){.math = r->math, .precision = r->precision};
+}
+
 gb_status gb_build_step(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 gb_status gb_build_update(gb_trainer *t, gb_graph *g, const gb_graph *like, gb_error *err);

@@ -6,7 +6,7 @@ typedef gb_status builder(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 
 static gb_status add_graph(gb_tuner *tuner, gb_trainer *t, builder *build, int64_t n, gb_error *err)
 {
-    const gb_program_options options = {.math = t->recipe->math};
+    const gb_program_options options = gb_trainer_options(t->recipe);
     gb_graph *g = gb_graph_create();
     if (!g) return gb_fail(err, GB_OUT_OF_MEMORY, "tuning", NULL, "no memory for a graph");
     gb_status status = build(t, g, n, err);
