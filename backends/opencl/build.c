@@ -201,7 +201,7 @@ static gb_status build_all(gb_backend_device *dev, const gb_gpu_kernel *const *k
 {
     gb_cl_batch batch[MAX_BATCHES];
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    int batches = dev->keeps_binaries || cores < 1 ? 1
+    int batches = dev->builds_alone || cores < 1 ? 1
                   : cores < MAX_BATCHES            ? (int)cores
                                                    : MAX_BATCHES;
     if (batches > n) batches = n;

@@ -163,11 +163,11 @@ static gb_hash identify(const gb_backend_device *dev, cl_platform_id platform)
     return h;
 }
 
-static bool is_pocl(cl_platform_id platform)
+static bool is_platform(cl_platform_id platform, const char *known)
 {
     char name[128] = "";
     clGetPlatformInfo(platform, CL_PLATFORM_NAME, sizeof name - 1, name, NULL);
-    return strcmp(name, "Portable Computing Language") == 0;
+    return strcmp(name, known) == 0;
 }
 
 static void device_close(gb_backend_device *dev)
@@ -211,7 +211,8 @@ static gb_status device_make(const gb_backend_options *o, cl_device_id id, cl_pl
     }
     fill_caps(dev, o);
     dev->identity = identify(dev, platform);
-    dev->keeps_binaries = is_pocl(platform);
+    dev->keeps_binaries = is_platform(platform, "Portable Computing Language");
+    dev->builds_alone = dev->keeps_binaries || is_platform(platform, "Oclgrind");
     *out = dev;
     return GB_OK;
 }

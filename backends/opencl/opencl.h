@@ -28,6 +28,7 @@ struct gb_backend_device {
     gb_cl_kernel *kernel;
     int n_kernels, cap_kernels;
     bool keeps_binaries; /* the driver has a cache of its own: see keep_binary */
+    bool builds_alone;   /* no two programs at once */
     bool lost;
 };
 
