@@ -11,7 +11,7 @@ with open(out, 'w', encoding='utf-8') as f:
     f.write(f'#include "{header}"\n')
     for path in files:
         stem, ext = os.path.splitext(os.path.basename(path))
-        name = stem if ext == '.gk' else stem + ext.replace('.', '_')
+        name = stem if ext == '.gk' else (stem + ext).replace('.', '_')
         f.write(f'\nconst char {prefix}{name}[] =\n')
         for line in open(path, encoding='utf-8'):
             text = line.rstrip('\n').replace('\\', '\\\\').replace('"', '\\"')

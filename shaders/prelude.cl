@@ -15,6 +15,7 @@
 #define GB_V2 float2
 #define GB_MAKE2(x, y) ((float2)(x, y))
 #define GB_V4 float4
+#define GB_SPLAT4(v) ((float4)(v))
 #define GB_PUT(array, i, v) ((__local float *)array)[i] = v
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
 

@@ -15,6 +15,7 @@
 #define GB_V2 vec2
 #define GB_MAKE2(x, y) vec2(x, y)
 #define GB_V4 vec4
+#define GB_SPLAT4(v) vec4(v)
 #define GB_PUT(array, i, v) array[(i) >> 2][(i) & 3] = v
 #define GB_UNROLL
 #define GB_BARRIER memoryBarrierShared(); barrier()

@@ -7,7 +7,11 @@
 
 #include "backends/backend.h"
 
-typedef enum gb_gpu_api { GB_GPU_OPENCL, GB_GPU_VULKAN } gb_gpu_api;
+typedef enum gb_gpu_api {
+    GB_GPU_OPENCL,
+    GB_GPU_VULKAN,
+    GB_GPU_HOST /* C, for tests: shaders/prelude.c.h */
+} gb_gpu_api;
 
 /* What the choice and the text of kernels depend on. Filled by the driver, constant afterwards. */
 typedef struct gb_gpu_caps {

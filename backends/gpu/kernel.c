@@ -136,10 +136,13 @@ static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t f
     uint64_t start = gb_gpu_bind_offset(k->b->caps, &w);
     int binding = add_binding(k, w, storage), *base = &k->base[binding];
     const int64_t offset = (int64_t)((first - start) / gb_storage_size(storage));
-    /* In place: one parameter, so that compilers see that loads and stores meet at equal indices. */
-    if (k->status == GB_OK && (*base < 0 || k->param[*base] != offset)) *base = add_param(k, offset);
+    /* In place: one parameter, so that compilers see that loads and stores meet at equal indices.
+     */
+    if (k->status == GB_OK && (*base < 0 || k->param[*base] != offset))
+        *base = add_param(k, offset);
     define_access(k, name, binding, storage, *base);
-    if (k->n_names == (int)(sizeof k->name / sizeof *k->name)) fail(k, "it needs too many operands");
+    if (k->n_names == (int)(sizeof k->name / sizeof *k->name))
+        fail(k, "it needs too many operands");
     if (k->status != GB_OK) return;
     snprintf(k->name[k->n_names].text, sizeof k->name->text, "%s", name);
     k->name[k->n_names++].binding = binding;
@@ -160,7 +163,10 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width)
     char at[64];
     snprintf(at, sizeof at, "(AT_%s + (i)) / %d", name, width);
     k->views[binding] |= (uint8_t)width;
-    if (k->b->caps->api == GB_GPU_OPENCL)
+    if (k->b->caps->api == GB_GPU_HOST)
+        gb_text_add(&k->defs, "#define LD%d_%s(i) ((const GB_V%d *)BUF_%s)[%s]\n", width, name,
+                    width, name, at);
+    else if (k->b->caps->api == GB_GPU_OPENCL)
         gb_text_add(&k->defs, "#define LD%d_%s(i) vload%d(%s, BUF_%s)\n", width, name, width, at,
                     name);
     else if (width == 2 && pairs_as_words(k))
@@ -204,8 +210,9 @@ void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, g
 
 void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count)
 {
-    gb_text_add(&k->shared, "%s %s %s[%d];\n",
-                k->b->caps->api == GB_GPU_OPENCL ? "__local" : "shared", type, name, count);
+    static const char *const space[] = {
+        [GB_GPU_OPENCL] = "__local", [GB_GPU_VULKAN] = "shared", [GB_GPU_HOST] = "static"};
+    gb_text_add(&k->shared, "%s %s %s[%d];\n", space[k->b->caps->api], type, name, count);
 }
 
 /* --- expressions --- */
@@ -259,7 +266,7 @@ static void add_leaf(gb_gk *k, const gb_enode *n, const char *const *in, const c
 static void add_call(gb_gk *k, const gb_enode *n)
 {
     const gb_prim_info *p = &gb_prims[n->prim];
-    for (const char *s = k->b->caps->api == GB_GPU_OPENCL ? p->opencl : p->glsl; *s; s++) {
+    for (const char *s = k->b->caps->api == GB_GPU_VULKAN ? p->glsl : p->opencl; *s; s++) {
         if (*s != '$')
             gb_text_add(&k->defs, "%c", *s);
         else if (*++s == '4')
@@ -332,6 +339,17 @@ static void opencl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
     gb_text_add(t, "\n#define GB_MAIN_END }\n");
 }
 
+static void host_frame(const gb_gk *k, gb_text *t, bool params_buffer)
+{
+    gb_text_add(t, "#define PARAM(i) gb_params[i]\n%s%s", text_of(&k->shared), text_of(&k->defs));
+    gb_text_add(t, "#define GB_MAIN_BEGIN static void gb_kernel(void *const *gb_buffer, "
+                   "const int *gb_params) {");
+    for (int i = 0; i < k->n_bindings; i++)
+        gb_text_add(t, " \\\n    %s%s *b%d = gb_buffer[%d];", k->binding[i].write ? "" : "const ",
+                    cl_type[k->storage[i]], i, i);
+    gb_text_add(t, "\n#define GB_MAIN_END }\n");
+}
+
 /* Other types over the same binding. */
 static void glsl_views(const gb_gk *k, gb_text *t, int binding)
 {
@@ -342,9 +360,8 @@ static void glsl_views(const gb_gk *k, gb_text *t, int binding)
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) readonly buffer gb_b%dw%d { %s v[]; } "
                     "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
-                    binding, binding, width,
-                    width == 2 && pairs_as_words(k) ? "uint64_t" : type, binding, width, binding,
-                    width, binding, width);
+                    binding, binding, width, width == 2 && pairs_as_words(k) ? "uint64_t" : type,
+                    binding, width, binding, width, binding, width);
     }
 }
 
@@ -369,26 +386,33 @@ static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
     gb_text_add(t, "#define GB_MAIN_BEGIN void main() {\n#define GB_MAIN_END }\n");
 }
 
-static void whole_text(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
+static void glsl_prelude(const gb_gk *k, gb_text *t)
 {
-    bool opencl = k->b->caps->api == GB_GPU_OPENCL, half = false, words = false;
+    bool half = false, words = false;
     for (int i = 0; i < k->n_bindings; i++) {
         half = half || k->storage[i] >= GB_S_F16;
         words = words || (k->views[i] & 2 && pairs_as_words(k));
     }
-    if (opencl) {
-        gb_text_add(t, "%s", gb_shader_prelude_cl);
-    } else {
-        gb_text_add(t, "#version 450\n%s%s%s%s",
-                    half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
-                    words ? "#extension GL_ARB_gpu_shader_int64 : require\n" : "",
-                    k->uses_subgroups ? "#extension GL_KHR_shader_subgroup_ballot : require\n" : "",
-                    gb_shader_prelude_glsl);
-        if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
-    }
+    gb_text_add(t, "#version 450\n%s%s%s%s",
+                half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
+                words ? "#extension GL_ARB_gpu_shader_int64 : require\n" : "",
+                k->uses_subgroups ? "#extension GL_KHR_shader_subgroup_ballot : require\n" : "",
+                gb_shader_prelude_glsl);
+    if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
+}
+
+static void whole_text(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
+{
+    const gb_gpu_api api = k->b->caps->api;
+    if (api == GB_GPU_VULKAN)
+        glsl_prelude(k, t);
+    else
+        gb_text_add(t, "%s", api == GB_GPU_HOST ? gb_shader_prelude_c_h : gb_shader_prelude_cl);
     if (k->uses_random) gb_text_add(t, "%s", gb_shader_random);
     k->common = t->n;
-    (opencl ? opencl_frame : glsl_frame)(k, t, params_buffer);
+    (api == GB_GPU_OPENCL   ? opencl_frame
+     : api == GB_GPU_VULKAN ? glsl_frame
+                            : host_frame)(k, t, params_buffer);
     gb_text_add(t, "%s", body);
 }
 

@@ -54,7 +54,7 @@ static inline int64_t gb_max(int64_t a, int64_t b)
 /* One item does much, with vectors inside: OpenCL on CPUs. Elsewhere items are lanes. */
 static inline bool gb_gpu_wide_items(const gb_gpu_caps *caps)
 {
-    return caps->cpu_hosted && caps->api == GB_GPU_OPENCL;
+    return caps->cpu_hosted && caps->api != GB_GPU_VULKAN;
 }
 
 gb_status gb_lower_argreduce(gb_gpu_builder *b);

@@ -162,7 +162,7 @@ void gb_tile_fetches(gb_gk *k, const gb_tile *t, bool rows, gb_tile_fetch fetch)
                          : (s->width == 4 ? "LD4_i1" : "LD_i1"));
         add_text(d, rows, fetch.place, i);
         gb_text_add(d, " : 0); f%c%d = in_ ? f%c%d : %s; }", a, i, a, i,
-                    s->width == 4 ? "GB_V4(0.0f)" : "0.0f");
+                    s->width == 4 ? "GB_SPLAT4(0.0f)" : "0.0f");
     }
     gb_text_add(d, "\n#define STASH_%c", A);
     for (int i = 0; i < s->loads; i++) add_put(d, t, rows, i);

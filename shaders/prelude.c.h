@@ -1,0 +1,153 @@
+// The dialect in C, so that kernels run on the host under sanitizers (tests/unit/test_kernels.c). The
+// items of a group are threads where they meet at barriers, else a loop.
+#include <math.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define GB_F float
+#define GB_FLOAT(x) ((float)(x))
+#define GB_INT(x) ((int)(x))
+#define GB_UINT(x) ((uint)(x))
+#define GB_BITS(x) gb_bits(x)
+#define GB_FROM_BITS(x) gb_from_bits(x)
+#define GB_INF INFINITY
+#define GB_NAN NAN
+#define GB_GROUP(d) gb_group[d]
+#define GB_LOCAL(d) gb_item[d]
+#define GB_GLOBAL(d) (gb_group[d] * gb_size[d] + gb_item[d])
+#define GB_BARRIER pthread_barrier_wait(&gb_barrier)
+#define GB_UNROLL
+#define GB_UNROLL_2
+#define fma(a, b, c) fmaf(a, b, c)
+#define min(a, b) ((a) < (b) ? (a) : (b))
+#define max(a, b) ((a) > (b) ? (a) : (b))
+
+typedef unsigned int uint;
+typedef unsigned short ushort;
+typedef _Float16 half;
+
+static int gb_group[3], gb_size[3];
+static _Thread_local int gb_item[3];
+static pthread_barrier_t gb_barrier;
+
+static inline int gb_bits(float x)
+{
+    int i;
+    memcpy(&i, &x, 4);
+    return i;
+}
+
+static inline float gb_from_bits(int i)
+{
+    float x;
+    memcpy(&x, &i, 4);
+    return x;
+}
+
+static inline float gb_fmin(float a, float b)
+{
+    return a < b || a != a ? a : b;
+}
+
+static inline float gb_fmax(float a, float b)
+{
+    return a > b || a != a ? a : b;
+}
+
+static inline int gb_idiv(int a, int b)
+{
+    return b == 0 ? 0 : b == -1 ? (int)(0u - (uint)a) : a / b;
+}
+
+static inline int gb_imod(int a, int b)
+{
+    return b == 0 || b == -1 ? 0 : a % b;
+}
+
+static inline int gb_f2i(float x)
+{
+    return x != x ? 0 : x >= 2147483648.0f ? 2147483647 : x < -2147483648.0f ? -2147483647 - 1 : (int)x;
+}
+
+static inline uint gb_mulhi(uint a, uint b)
+{
+    return (uint)((uint64_t)a * b >> 32);
+}
+
+#define GB_LOAD_F16(b, i) ((float)(b)[i])
+#define GB_STORE_F16(b, i, v) (b)[i] = (half)(v)
+#define GB_LOAD_BF16(b, i) gb_from_bits((int)((uint)(b)[i] << 16))
+#define GB_STORE_BF16(b, i, v) (b)[i] = gb_to_bf16(v)
+static inline ushort gb_to_bf16(float x)
+{
+    uint u = (uint)gb_bits(x);
+    return (ushort)(x != x ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
+}
+
+typedef struct __attribute__((aligned(8))) { float x, y; } GB_V2;
+typedef struct __attribute__((aligned(16))) { float x, y, z, w; } GB_V4;
+#define GB_MAKE2(x, y) ((GB_V2){x, y})
+#define GB_SPLAT4(v) ((GB_V4){v, v, v, v})
+#define GB_PUT(array, i, v) ((float *)array)[i] = v
+
+typedef float GB_VEC __attribute__((vector_size(64), aligned(4)));
+#define GB_VEC_WIDTH 16
+#define GB_VEC_ZERO ((GB_VEC){0})
+#define GB_VEC_LOAD(b, i) (*(const GB_VEC *)((b) + (i)))
+#define GB_VEC_PUT(v, array, i) *(GB_VEC *)((array) + (i)) = v
+#define GB_VEC_FMA(x, v, acc) ((x) * (v) + (acc))
+
+static void gb_kernel(void *const *gb_buffer, const int *gb_params);
+
+typedef struct {
+    void *const *buffer;
+    const int *params;
+    int number;
+} gb_call;
+
+static void gb_place_item(int number)
+{
+    gb_item[0] = number % gb_size[0];
+    gb_item[1] = number / gb_size[0] % gb_size[1];
+    gb_item[2] = number / gb_size[0] / gb_size[1];
+}
+
+static void *gb_run_item(void *arg)
+{
+    const gb_call *c = arg;
+    gb_place_item(c->number);
+    gb_kernel(c->buffer, c->params);
+    return NULL;
+}
+
+static void gb_run_together(void *const *buffer, const int *params, int items)
+{
+    pthread_t thread[256];
+    gb_call call[256];
+    pthread_barrier_init(&gb_barrier, NULL, (uint)items);
+    for (int i = 0; i < items; i++) {
+        call[i] = (gb_call){buffer, params, i};
+        if (pthread_create(&thread[i], NULL, gb_run_item, &call[i])) abort();
+    }
+    for (int i = 0; i < items; i++) pthread_join(thread[i], NULL);
+    pthread_barrier_destroy(&gb_barrier);
+}
+
+// The group of that number; together: its items meet at barriers.
+void gb_run_group(void *const *buffer, const int *params, const int *group, const int *size, int together)
+{
+    int items = size[0] * size[1] * size[2];
+    memcpy(gb_group, group, sizeof gb_group);
+    memcpy(gb_size, size, sizeof gb_size);
+    if (together) {
+        gb_run_together(buffer, params, items);
+        return;
+    }
+    for (int i = 0; i < items; i++) {
+        gb_place_item(i);
+        gb_kernel(buffer, params);
+    }
+}
