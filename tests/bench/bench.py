@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import page
-from parts import PARTS, ROOT, Bench
+from parts import NETWORKS, PARTS, ROOT, Bench
 from peers import Peers
 from workers import Failed
 
@@ -22,6 +22,8 @@ def arguments():
     parser = argparse.ArgumentParser(prog="tools/bench", description=__doc__)
     parser.add_argument("--only", default=",".join(PARTS), metavar="PART,...",
                         help=f"parts to run: {', '.join(PARTS)}; others keep their last figures")
+    parser.add_argument("--networks", default="", metavar="NAME,...",
+                        help=f"training steps of these alone: {', '.join(n[0] for n in NETWORKS)}")
     parser.add_argument("--quick", action="store_true",
                         help="without torch.compile, and with less time for each network")
     parser.add_argument("--no-peers", action="store_true", help="gimbal alone")
@@ -78,9 +80,10 @@ def describe(b, results):
 def run_parts(b, names, results, save):
     for name in names:
         begin = time.monotonic()
+        before = results.get(name, {}).get("result", {})
         results[name] = stamp()
         try:
-            results[name]["result"] = PARTS[name](b)
+            results[name]["result"] = PARTS[name](b, before)
         except (Failed, OSError, KeyError, ValueError, StopIteration) as e:
             results[name]["error"] = f"{type(e).__name__}: {e}"[:300]
             print(f"bench: {name} failed: {results[name]['error']}", file=sys.stderr)
@@ -102,6 +105,7 @@ def main():
     for peer, why in peers.missing.items():
         print(f"bench: without {peer}: {why}", file=sys.stderr)
     b = Bench(args.build.resolve(), peers, args.quick, args.tiny)
+    b.networks = [n for n in args.networks.split(",") if n]
     b.say = lambda what: print(f"bench: {time.monotonic() - begin:5.0f} s  {what}", flush=True)
     isa = {"avx512": "AVX-512", "avx2": "AVX2"}.get(b.isa(), b.isa())
     title = f"{processor()}, {isa}, {os.cpu_count()} cores"

@@ -1,5 +1,5 @@
-"""The parts of tools/bench: each gives rows for its tables, as JSON. A peer that cannot run gives an
-{"error": why} where its figures would be."""
+"""The parts of tools/bench: each gives rows for its tables, as JSON; before: those of its last run. A
+peer that cannot run gives an {"error": why} where its figures would be."""
 import json
 import os
 import re
@@ -42,7 +42,7 @@ class Bench:
                         if d["usable"] and d["backend"] not in ("reference", "null")]
         if tiny:
             self.devices = [d for d in self.devices if d["backend"] == "cpu"]
-        self.unit = 0.1 if tiny else 20 if quick else 40  # seconds for a network of share 1
+        self.unit = 0.1 if tiny else 16 if quick else 32  # seconds for a network of share 1
         self.seconds, self.rounds = (0.05, 1) if tiny else (0.7, 3)
 
     def gimbal(self, *args, env=None, limit=300):
@@ -90,8 +90,9 @@ class Bench:
 
 # --- training steps ---
 
-def torch_modes(b):
-    return TORCH_MODES[:2] if b.quick else TORCH_MODES
+def torch_modes(b, name):
+    """Compiling takes 10 to 80 s a mode: for the networks of the targets."""
+    return TORCH_MODES[:2] if b.quick or name.endswith("demo") else TORCH_MODES
 
 
 def step_runners(b, name, recipe):
@@ -111,7 +112,7 @@ def peer_runners(b, name, recipe):
             shared.append(b.peer("PyTorch", "torch_worker.py", "cpu", recipe))
         return shared[0]
 
-    for mode in torch_modes(b):
+    for mode in torch_modes(b, name):
         compiled = mode.startswith("compile")
         make = (lambda: b.peer("PyTorch compiled", "torch_worker.py", "cpu", recipe)) \
             if compiled else uncompiled
@@ -126,13 +127,15 @@ def peer_runners(b, name, recipe):
     return runners
 
 
-def steps(b):
-    networks = {}
+def steps(b, before):
+    networks = before.get("networks", {}) if b.networks else {}
     for name, recipe, share in TINY if b.tiny else NETWORKS:
+        if b.networks and name not in b.networks:
+            continue
         b.say(f"training steps: {name}")
         networks[name] = alternate(step_runners(b, name, recipe), b.seconds,
-                                   2 if share > 2 else 3, b.rounds, share * b.unit)
-    return {"networks": networks}
+                                   2 if share > 2 else 3, b.rounds, share * b.unit, b.say)
+    return {"networks": {n[0]: networks[n[0]] for n in NETWORKS if n[0] in networks}}
 
 
 # --- inference ---
@@ -163,7 +166,7 @@ def cifar_of_noise(b):
     return folder
 
 
-def inference(b):
+def inference(b, before):
     batches = {}
     if b.tiny:
         return {"batches": batches}
@@ -232,7 +235,7 @@ def peer_products(b, runners):
     return rows
 
 
-def kernels(b):
+def kernels(b, before):
     """Products and convolutions on every device; the CPU's peak is taken beside each of them."""
     specs = [(size, *product_spec(size)) for size in PRODUCTS]
     specs += [(f"conv {c} ch", *conv_spec(c, side)) for c, side in CONVOLUTIONS]
@@ -275,7 +278,7 @@ def first_steps(b, device, caches):
                         device, env=env)["first_step_seconds"]
 
 
-def start(b):
+def start(b, before):
     rows = {}
     for d in [] if b.tiny else b.devices:
         if b.software(d) and d["backend"] == "vulkan":
@@ -302,7 +305,7 @@ def start(b):
     return {"rows": rows}
 
 
-def memory(b):
+def memory(b, before):
     recipe = (OURS / "mlp.yaml") if b.tiny else ROOT / "recipes/cifar10-resnet18.yaml"
     makers = {"cpu": (lambda: b.ours("cpu", recipe), "step")}
     for mode in () if b.tiny else ("eager", "channels_last"):
@@ -321,7 +324,7 @@ def memory(b):
     return {"rows": rows}
 
 
-def host(b):
+def host(b, before):
     """What the host adds to the device's time, for the network whose steps are shortest."""
     rows = {}
     for d in b.devices:
@@ -337,7 +340,7 @@ def host(b):
     return {"rows": rows}
 
 
-def growth(b):
+def growth(b, before):
     """Step times by batch and by width, of ResNet-20 and the perceptron."""
     series = [("ResNet-20, batch", ROOT / "recipes/cifar10-resnet20.yaml", "batch={}",
                (16, 32, 64, 128, 256)),

@@ -105,14 +105,16 @@ def much_slower(runner, runners):
     return runner.group and runner.ms and min(runner.ms) > 1.2 * best
 
 
-def alternate(runners, seconds, least, rounds, budget):
+def alternate(runners, seconds, least, rounds, budget, say=None):
     """Times the runners by turns. Rounds end early when the budget (seconds) is spent; after the
-    first, those that cannot be their group's best are left out."""
+    first, those that cannot be their group's best are left out. say: told of each turn."""
     end, active = time.monotonic() + budget, list(runners)
     for turn in range(rounds):
         start = time.monotonic()
         for runner in active:
             runner.take(seconds, least)
+            if say:
+                say(f"  {runner.name}: " + (runner.error or f"{runner.ms[-1]:.2f} ms"))
         active = [r for r in active if not r.error and not much_slower(r, active)]
         took = time.monotonic() - start
         if turn and time.monotonic() + took > end:
