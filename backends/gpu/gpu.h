@@ -35,6 +35,8 @@ typedef struct gb_gpu_caps {
                                and kernels add the offset (OpenCL) */
     uint64_t max_binding;   /* bytes that one binding can reach */
     const char *variant;    /* prefer variants whose name contains it; NULL */
+    /* Steps that the driver runs by itself, without launches of ours; NULL: none. */
+    bool (*elsewhere)(const gb_step *step);
 } gb_gpu_caps;
 
 #define GB_GPU_MAX_BINDINGS 20

@@ -79,6 +79,7 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
     for (int i = 0; i < plan->n_steps && s == GB_OK; i++) {
         b.step = &plan->step[i];
         b.step_index = i;
+        if (caps->elsewhere && caps->elsewhere(b.step)) continue;
         s = lower_step(&b);
     }
     if (s == GB_OK)

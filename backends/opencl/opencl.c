@@ -137,6 +137,7 @@ static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
         .max_params = 640, /* of the 1024 bytes of arguments that every device takes */
         .max_binding = info_number(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
         .variant = dev->variant,
+        .elsewhere = gb_cl_blast_wanted,
     };
     for (int d = 0; d < 3; d++) {
         c->max_local_dim[d] = (uint32_t)items[d];
@@ -180,6 +181,7 @@ static void device_close(gb_backend_device *dev)
     }
     if (dev->timing) clReleaseCommandQueue(dev->timing);
     if (dev->queue) clReleaseCommandQueue(dev->queue);
+    if (dev->blast_used) gb_cl_blast_forget();
     if (dev->context) clReleaseContext(dev->context);
     free(dev->kernel);
     free(dev->cache_dir);
@@ -372,12 +374,21 @@ static gb_status buffer_read(gb_backend_device *dev, gb_backend_buffer *buf, uin
 
 static void query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
 {
-    gb_gpu_query(&dev->caps, step, answer);
+    if (!gb_cl_blast_wanted(step)) {
+        gb_gpu_query(&dev->caps, step, answer);
+        return;
+    }
+    *answer = (gb_answer){.ok = gb_cl_blast_offer(step) != NULL};
+    snprintf(answer->ok ? answer->variant : answer->reason, sizeof answer->variant, "%s",
+             answer->ok ? step->variant : "CLBlast cannot do this product");
 }
 
 static int variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)
 {
-    return gb_gpu_variants(&dev->caps, step, name, cap);
+    int n = gb_gpu_variants(&dev->caps, step, name, cap);
+    const char *blast = gb_cl_blast_offer(step);
+    if (blast && n < cap) name[n++] = blast;
+    return n;
 }
 
 static gb_status device_wait(gb_backend_device *dev, gb_error *err)

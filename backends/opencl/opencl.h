@@ -29,7 +29,7 @@ struct gb_backend_device {
     int n_kernels, cap_kernels;
     bool keeps_binaries; /* the driver has a cache of its own: see keep_binary */
     bool builds_alone;   /* no two programs at once */
-    bool lost;
+    bool lost, blast_used;
 };
 
 struct gb_backend_buffer {
@@ -41,8 +41,8 @@ const char *gb_cl_error_name(cl_int code);
 /* Turns a failed call into an error; out of memory is told from the rest. */
 gb_status gb_cl_fail(gb_backend_device *dev, gb_error *err, cl_int code, const char *doing);
 
-/* built[i] for kernel[i]: from the device's list, the cache on disk, or its source. What built points
- * to is the device's. */
+/* built[i] for kernel[i]: from the device's list, the cache on disk, or its source. What built
+ * points to is the device's. */
 gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *kernel, int n,
                       gb_cl_kernel *built, gb_error *err);
 
@@ -55,6 +55,38 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_cl_program_kernels(const gb_backend_program *prog);
 gb_status gb_cl_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);
+
+/* --- products by CLBlast (blast.c, where this build has it) --- */
+typedef struct gb_cl_blast {
+    int step;
+    bool row_major, transposed[2];
+    size_t m, n, k, pitch[3], offset[3]; /* of a, b, c; counted in floats */
+    int buffer[3];
+    cl_mem mem[3]; /* as bound */
+} gb_cl_blast;
+
+#ifdef GB_HAVE_CLBLAST
+bool gb_cl_blast_wanted(const gb_step *step);       /* by its variant */
+const char *gb_cl_blast_offer(const gb_step *step); /* the variant's name; NULL: it cannot */
+void gb_cl_blast_make(const gb_step *step, int index, gb_cl_blast *x);
+cl_int gb_cl_blast_enqueue(const gb_cl_blast *x, cl_command_queue queue);
+void gb_cl_blast_forget(void); /* at the end of a context */
+#else
+static inline bool gb_cl_blast_wanted(const gb_step *step)
+{
+    return false;
+}
+static inline const char *gb_cl_blast_offer(const gb_step *step)
+{
+    return NULL;
+}
+static inline void gb_cl_blast_make(const gb_step *step, int index, gb_cl_blast *x) {}
+static inline cl_int gb_cl_blast_enqueue(const gb_cl_blast *x, cl_command_queue queue)
+{
+    return CL_SUCCESS;
+}
+static inline void gb_cl_blast_forget(void) {}
+#endif
 
 extern const gb_backend gb_opencl_backend;
 

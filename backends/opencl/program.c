@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "core/base/clock.h"
+
 struct gb_backend_program {
     gb_backend_device *dev;
     gb_gpu_program *gpu;
@@ -10,6 +12,8 @@ struct gb_backend_program {
     gb_cl_kernel *built; /* of gpu->kernel; what they hold is the device's */
     cl_kernel *launch;   /* of gpu->launch */
     cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
+    gb_cl_blast *blast;  /* products by CLBlast, in order of their steps */
+    int n_blasts;
 };
 
 void gb_cl_program_destroy(gb_backend_program *prog)
@@ -24,6 +28,7 @@ void gb_cl_program_destroy(gb_backend_program *prog)
     free(prog->built);
     free(prog->launch);
     free(prog->params);
+    free(prog->blast);
     free(prog);
 }
 
@@ -81,13 +86,32 @@ static gb_status from_kernels(gb_backend_device *dev, gb_gpu_program *gpu, int n
     return s;
 }
 
+static gb_status add_blasts(gb_backend_program *p, const gb_plan *plan, gb_error *err)
+{
+    int n = 0;
+    for (int i = 0; i < plan->n_steps; i++) n += gb_cl_blast_wanted(&plan->step[i]);
+    if (n == 0) return GB_OK;
+    p->blast = calloc((size_t)n, sizeof *p->blast);
+    if (!p->blast) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
+    for (int i = 0; i < plan->n_steps; i++)
+        if (gb_cl_blast_wanted(&plan->step[i]))
+            gb_cl_blast_make(&plan->step[i], i, &p->blast[p->n_blasts++]);
+    p->dev->blast_used = true;
+    return GB_OK;
+}
+
 gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
                                gb_backend_program **prog, gb_error *err)
 {
     gb_gpu_program *gpu;
     *prog = NULL;
     gb_status s = gb_gpu_program_create(&dev->caps, plan, &gpu, err);
-    return s == GB_OK ? from_kernels(dev, gpu, plan->n_steps, prog, err) : s;
+    if (s == GB_OK) s = from_kernels(dev, gpu, plan->n_steps, prog, err);
+    if (s == GB_OK && (s = add_blasts(*prog, plan, err)) != GB_OK) {
+        gb_cl_program_destroy(*prog);
+        *prog = NULL;
+    }
+    return s;
 }
 
 gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
@@ -101,6 +125,8 @@ gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const 
             if (code) return gb_cl_fail(prog->dev, err, code, "binding a buffer");
         }
     }
+    for (int i = 0; i < prog->n_blasts; i++)
+        for (int k = 0; k < 3; k++) prog->blast[i].mem[k] = buffers[prog->blast[i].buffer[k]]->mem;
     return GB_OK;
 }
 
@@ -116,16 +142,30 @@ static cl_int enqueue(gb_backend_program *p, int i, cl_command_queue queue, cl_e
     return clEnqueueNDRangeKernel(queue, p->launch[i], 3, NULL, global, local, 0, NULL, event);
 }
 
+/* Those of the products that come before a step; *next goes on. */
+static cl_int enqueue_blasts(gb_backend_program *p, int before, int *next)
+{
+    cl_int code = CL_SUCCESS;
+    for (; *next < p->n_blasts && p->blast[*next].step < before && !code; ++*next)
+        code = gb_cl_blast_enqueue(&p->blast[*next], p->dev->queue);
+    return code;
+}
+
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
 {
     cl_int code = CL_SUCCESS;
-    for (int i = 0; i < prog->gpu->n_launches && !code; i++)
-        code = enqueue(prog, i, prog->dev->queue, NULL);
+    int blast = 0;
+    for (int i = 0; i < prog->gpu->n_launches && !code; i++) {
+        code = enqueue_blasts(prog, prog->gpu->launch[i].step, &blast);
+        if (!code) code = enqueue(prog, i, prog->dev->queue, NULL);
+    }
+    if (!code) code = enqueue_blasts(prog, prog->n_steps, &blast);
     if (!code) code = clFlush(prog->dev->queue);
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
 }
 
-/* Adds the event to its step's span; *origin is when the run's first kernel was enqueued (0: this). */
+/* Adds the event to its step's span; *origin is when the run's first kernel was enqueued (0: this).
+ */
 static cl_int measure(cl_event event, cl_ulong *origin, gb_span *span)
 {
     static const cl_profiling_info what[] = {CL_PROFILING_COMMAND_QUEUED,
@@ -141,6 +181,21 @@ static cl_int measure(cl_event event, cl_ulong *origin, gb_span *span)
     return code;
 }
 
+/* On the host's clock: CLBlast gives an event of its last kernel alone. */
+static cl_int time_blasts(gb_backend_program *p, int before, int *next, gb_span *span)
+{
+    cl_int code = CL_SUCCESS;
+    while (*next < p->n_blasts && p->blast[*next].step < before && !code) {
+        code = clFinish(p->dev->timing);
+        double start = gb_clock();
+        int step = p->blast[*next].step;
+        if (!code) code = enqueue_blasts(p, step + 1, next);
+        if (!code) code = clFinish(p->dev->queue);
+        span[step].seconds = gb_clock() - start;
+    }
+    return code;
+}
+
 gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err)
 {
     gb_backend_device *dev = prog->dev;
@@ -151,8 +206,12 @@ gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *
     cl_event *event = calloc((size_t)prog->gpu->n_launches + 1, sizeof(cl_event));
     if (!event) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for events");
     for (int i = 0; i < prog->n_steps; i++) span[i] = (gb_span){0};
-    for (int i = 0; i < prog->gpu->n_launches && !code; i++)
-        code = enqueue(prog, i, dev->timing, &event[i]);
+    int blast = 0;
+    for (int i = 0; i < prog->gpu->n_launches && !code; i++) {
+        code = time_blasts(prog, prog->gpu->launch[i].step, &blast, span);
+        if (!code) code = enqueue(prog, i, dev->timing, &event[i]);
+    }
+    if (!code) code = time_blasts(prog, prog->n_steps, &blast, span);
     if (!code) code = clFinish(dev->timing);
     for (int i = 0; i < prog->gpu->n_launches && event[i]; i++) {
         if (!code) code = measure(event[i], &origin, &span[prog->gpu->launch[i].step]);
