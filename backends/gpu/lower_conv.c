@@ -27,10 +27,10 @@ static bool empty(const gb_operand *o)
     return false;
 }
 
-/* Forward and to the input alike: an item makes one pixel of the result from in[0] and the filter. y
- * is whichever operand the convolution gives; height and width name the axes of in[0]. */
-static gb_status lower_pixels(gb_gpu_builder *b, const char *name, const char *body, const gb_operand *y,
-                              const char *height, const char *width)
+/* Forward and to the input alike: an item makes one pixel of the result from in[0] and the filter.
+ * y is whichever operand the convolution gives; height and width name the axes of in[0]. */
+static gb_status lower_pixels(gb_gpu_builder *b, const char *name, const char *body,
+                              const gb_operand *y, const char *height, const char *width)
 {
     const gb_step *s = b->step;
     gb_gk k;
@@ -56,7 +56,8 @@ gb_status gb_lower_conv_item(gb_gpu_builder *b)
 
 gb_status gb_lower_conv_input_item(gb_gpu_builder *b)
 {
-    return lower_pixels(b, "conv_input.item", gb_shader_conv_input_item, &b->step->in[0], "OUT_H", "OUT_W");
+    return lower_pixels(b, "conv_input.item", gb_shader_conv_input_item, &b->step->in[0], "OUT_H",
+                        "OUT_W");
 }
 
 /* --- the filter's gradient --- */
@@ -135,15 +136,23 @@ static int64_t pixels_of(const gb_operand *o)
     return o->dim[0] * o->dim[2] * o->dim[3];
 }
 
+bool gb_conv_item_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    const int64_t *kernel = step->u.conv.kernel, *w = step->in[1].dim;
+    const int64_t depth = step->kind == GB_STEP_CONV ? w[1] : w[0] / step->u.conv.groups;
+    const int64_t pixels = gb_div_up(pixels_of(&step->out[0]), 4 * 65535);
+    return gb_rounds_fit(caps, pixels * kernel[0] * kernel[1] * (depth + 2));
+}
+
 bool gb_conv_block_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
-    return step->u.conv.groups == 1 &&
+    return step->u.conv.groups == 1 && gb_conv_item_applies(caps, step) &&
            gb_block_applies(caps, pixels_of(&step->out[0]), step->out[0].dim[1]);
 }
 
 bool gb_conv_lanes_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
-    return step->u.conv.groups == 1 &&
+    return step->u.conv.groups == 1 && gb_conv_item_applies(caps, step) &&
            gb_lanes_apply(caps, pixels_of(&step->out[0]), step->out[0].dim[1]);
 }
 
@@ -159,7 +168,8 @@ static const char place_input[] =
     "h$_ / STRIDE_H < IN_H && w$_ / STRIDE_W < IN_W; "
     "int pa$ = PLACE_i0(n$, 0, in$ ? h$_ / STRIDE_H : 0, in$ ? w$_ / STRIDE_W : 0);";
 
-/* k is in's channels; the filter's are its axis 1 forward, 0 backward, and the result's the other. */
+/* k is in's channels; the filter's are its axis 1 forward, 0 backward, and the result's the other.
+ */
 static gb_block choose_conv_block(const gb_gpu_caps *caps, const gb_step *s, bool lanes)
 {
     const gb_operand *out = &s->out[0], *w = &s->in[1];
@@ -204,9 +214,8 @@ static gb_status lower_conv_block(gb_gpu_builder *b, bool lanes)
     gb_block_each(&k, &block, "PLACE_B", false,
                   forward ? "int pb$ = PLACE_i1(o$, 0, kh, kw);"
                           : "int pb$ = PLACE_i1(0, o$, kh, kw);");
-    gb_block_loads(
-        &k, &block, true,
-        (gb_block_load){.place = "pa$", .guard = "in$", .after = "pa$ += A_STEP;"});
+    gb_block_loads(&k, &block, true,
+                   (gb_block_load){.place = "pa$", .guard = "in$", .after = "pa$ += A_STEP;"});
     gb_block_loads(&k, &block, false, (gb_block_load){.place = "pb$", .after = "pb$ += B_STEP;"});
     const char *name = lanes ? (forward ? "conv.lanes" : "conv_input.lanes")
                              : (forward ? "conv.block" : "conv_input.block");
@@ -297,8 +306,8 @@ static gb_status lower_filter_block(gb_gpu_builder *b, bool lanes)
                                    .guard = "at$",
                                    .after = "w$ += STRIDE_W;"});
     gb_block_loads(&k, &block, false, (gb_block_load){.place = "pb$", .after = "pb$ += B_W;"});
-    gb_status status =
-        gb_gk_finish(&k, lanes ? "conv_filter.lanes" : "conv_filter.block", gb_shader_conv_filter_block, block.groups);
+    gb_status status = gb_gk_finish(&k, lanes ? "conv_filter.lanes" : "conv_filter.block",
+                                    gb_shader_conv_filter_block, block.groups);
     return status == GB_OK ? gb_lower_sum_join(b, 0, shares, filter_count(s)) : status;
 }
 

@@ -54,7 +54,7 @@ static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
     const gb_tile t = choose(size, s);
     int64_t share, shares = shares_of(caps, &t, s, &share);
     return gb_tile_applies(caps, (gb_tile_size)size, t.m, t.n) && rounds_of(&t, s) > 0 &&
-           (!caps->max_rounds || share * (t.bk + 1) <= 2 * (int64_t)caps->max_rounds) &&
+           (!caps->max_rounds || share * (t.bk + 1) <= caps->max_rounds) &&
            t.groups[2] * shares <= caps->max_groups[2];
 }
 

@@ -39,7 +39,7 @@ gb_status gb_lower_gather(gb_gpu_builder *b)
     return gb_gk_finish(&k, "gather.item", gb_shader_gather_item, groups);
 }
 
-#define INDEX_CHUNK 32768
+#define INDEX_CHUNK 24576
 
 gb_status gb_lower_gather_grad(gb_gpu_builder *b)
 {

@@ -97,16 +97,23 @@ gb_status gb_lower_matmul_item(gb_gpu_builder *b)
     return gb_gk_finish(&k, "matmul.item", gb_shader_matmul_item, groups);
 }
 
+bool gb_matmul_item_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return gb_rounds_fit(caps, step->in[0].dim[step->in[0].rank - 1]);
+}
+
 bool gb_matmul_block_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     const gb_operand *out = &step->out[0];
-    return gb_block_applies(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
+    return gb_matmul_item_applies(caps, step) &&
+           gb_block_applies(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
 }
 
 bool gb_matmul_lanes_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     const gb_operand *out = &step->out[0];
-    return gb_lanes_apply(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
+    return gb_matmul_item_applies(caps, step) &&
+           gb_lanes_apply(caps, out->dim[out->rank - 2], out->dim[out->rank - 1]);
 }
 
 /* k is axis last of A and last - 1 of B, sides are the other way round. */

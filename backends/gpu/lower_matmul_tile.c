@@ -38,6 +38,7 @@ static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
 static bool fits(const gb_gpu_caps *caps, const gb_step *s, int size)
 {
     const gb_tile t = choose(size, s);
+    if (!gb_matmul_item_applies(caps, s)) return size == GB_TILE_32; /* it has to be split */
     return !caps->cpu_hosted && gb_tile_fits(caps, (gb_tile_size)size, t.m, t.n, t.groups[2]);
 }
 

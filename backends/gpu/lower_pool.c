@@ -26,6 +26,11 @@ static void counted(gb_gk *k)
     gb_gk_param(k, "AFTER_W", v->count_pad ? v->pad_end[1] : 0);
 }
 
+bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return gb_rounds_fit(caps, step->u.conv.kernel[0] * (2 * step->u.conv.kernel[1] + 2));
+}
+
 static gb_status finish_pool(gb_gk *k, const char *name, const char *body)
 {
     const gb_gpu_caps *caps = k->b->caps;

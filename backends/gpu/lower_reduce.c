@@ -352,6 +352,11 @@ gb_status gb_lower_reduce(gb_gpu_builder *b)
 
 /* --- the place of the extreme --- */
 
+bool gb_argreduce_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return gb_rounds_fit(caps, step->dim[step->rank - 1]);
+}
+
 gb_status gb_lower_argreduce(gb_gpu_builder *b)
 {
     const gb_step *s = b->step;

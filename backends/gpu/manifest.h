@@ -33,6 +33,12 @@ extern const int gb_gpu_manifest_size;
 /* The variant that step->variant names, else the default. NULL: none applies. */
 const gb_gpu_variant *gb_gpu_pick(const gb_gpu_caps *caps, const gb_step *step);
 
+/* Do all loops of an item end by themselves? */
+static inline bool gb_rounds_fit(const gb_gpu_caps *caps, int64_t rounds)
+{
+    return !caps->max_rounds || rounds <= caps->max_rounds;
+}
+
 uint64_t gb_gpu_scratch(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step);
 gb_status gb_gpu_lower(gb_gpu_builder *b, const gb_gpu_variant *v);
 
@@ -57,17 +63,21 @@ static inline bool gb_gpu_wide_items(const gb_gpu_caps *caps)
     return caps->cpu_hosted && caps->api != GB_GPU_VULKAN;
 }
 
+bool gb_argreduce_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_argreduce(gb_gpu_builder *b);
 gb_status gb_lower_avgpool(gb_gpu_builder *b);
 gb_status gb_lower_avgpool_grad(gb_gpu_builder *b);
 uint64_t gb_conv_filter_item_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_filter_item(gb_gpu_builder *b);
+bool gb_conv_item_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
 gb_status gb_lower_conv_input_item(gb_gpu_builder *b);
 gb_status gb_lower_conv_item(gb_gpu_builder *b);
 gb_status gb_lower_gather(gb_gpu_builder *b);
 gb_status gb_lower_gather_grad(gb_gpu_builder *b);
+bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step); /* all four */
 gb_status gb_lower_maxpool(gb_gpu_builder *b);
 gb_status gb_lower_maxpool_grad(gb_gpu_builder *b);
+bool gb_matmul_item_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_item(gb_gpu_builder *b);
 uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_reduce(gb_gpu_builder *b);

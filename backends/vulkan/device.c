@@ -104,7 +104,7 @@ static void fill_caps(gb_backend_device *dev)
         .storage16 = p->storage16.storageBuffer16BitAccess,
         .int64 = p->features.shaderInt64,
         .broadcast = p->subgroup_broadcast,
-        .max_rounds = cpu ? 32768 : 0,
+        .max_rounds = cpu ? 60000 : 0,
         .max_local = l->maxComputeWorkGroupInvocations,
         .local_memory = l->maxComputeSharedMemorySize,
         .max_params = smaller(l->maxPushConstantsSize, MAX_PUSH),

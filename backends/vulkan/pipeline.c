@@ -1,6 +1,8 @@
 #include "backends/vulkan/vk.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static const char cache_kind[] = "vkpipelines";
 
@@ -94,11 +96,11 @@ static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const u
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
                   .pName = "main"},
+        .flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT, /* large launches go in portions */
         .layout = k->layout};
     r = dev->vk.CreateComputePipelines(dev->handle, dev->kernels.cache, 1, &info, NULL,
                                        &k->pipeline);
     dev->vk.DestroyShaderModule(dev->handle, module, NULL);
-    if (r == VK_SUCCESS) dev->kernels.cache_changed = true;
     return r;
 }
 
@@ -115,35 +117,115 @@ static gb_status kernel_create(gb_backend_device *dev, gb_vk_kernel *k, const ch
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a pipeline", err);
 }
 
+/* --- many at once --- */
+
+enum { MAX_THREADS = 8 };
+
+typedef struct build {
+    const gb_vk_wanted *wanted;
+    gb_vk_kernel *kernel;
+    gb_status status;
+    gb_error err;
+} build;
+
+typedef struct builds {
+    gb_backend_device *dev;
+    build *item;
+    int n;
+    atomic_int next;
+} builds;
+
+static void *build_some(void *arg)
+{
+    builds *b = arg;
+    for (int i; (i = atomic_fetch_add(&b->next, 1)) < b->n;) {
+        build *k = &b->item[i];
+        k->status = kernel_create(b->dev, k->kernel, k->wanted->name, k->wanted->source, &k->err);
+    }
+    return NULL;
+}
+
+static void build_all(builds *b)
+{
+    pthread_t thread[MAX_THREADS];
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int n = 0;
+    gb_vk_compiler_open(&b->dev->kernels.compiler);
+    while (n < b->n - 1 && n < cores - 1 && n < MAX_THREADS &&
+           pthread_create(&thread[n], NULL, build_some, b) == 0)
+        n++;
+    build_some(b);
+    for (int i = 0; i < n; i++) pthread_join(thread[i], NULL);
+}
+
+static const gb_vk_kernel *find(const gb_vk_kernels *all, gb_hash key)
+{
+    for (int i = 0; i < all->n; i++)
+        if (gb_hash_equal(all->item[i]->key, key)) return all->item[i];
+    return NULL;
+}
+
+static bool reserve(gb_vk_kernels *all, int more)
+{
+    if (all->n + more <= all->cap) return true;
+    int cap = 2 * (all->n + more);
+    gb_vk_kernel **grown = realloc(all->item, sizeof *grown * (size_t)cap);
+    if (!grown) return false;
+    all->item = grown;
+    all->cap = cap;
+    return true;
+}
+
+/* Those that are right stay, whatever became of the others; the first failure is told. */
+static gb_status keep(gb_backend_device *dev, builds *b, gb_error *err)
+{
+    gb_status status = GB_OK;
+    for (int i = 0; i < b->n; i++) {
+        build *k = &b->item[i];
+        if (k->status) {
+            if (!status && err) *err = k->err;
+            status = status ? status : k->status;
+            kernel_destroy(dev, k->kernel);
+        } else {
+            dev->kernels.item[dev->kernels.n++] = k->kernel;
+            dev->kernels.cache_changed = true;
+        }
+    }
+    return status;
+}
+
+gb_status gb_vk_kernels_get(gb_backend_device *dev, const gb_vk_wanted *wanted, int n,
+                            const gb_vk_kernel **kernel, gb_error *err)
+{
+    gb_vk_kernels *all = &dev->kernels;
+    builds b = {.dev = dev, .item = calloc((size_t)n + 1, sizeof *b.item)};
+    gb_hash *key = calloc((size_t)n + 1, sizeof *key);
+    bool memory = b.item && key && reserve(all, n);
+    for (int i = 0; i < n && memory; i++) {
+        key[i] = GB_HASH_INIT;
+        gb_hash_text(&key[i], wanted[i].source);
+        if (find(all, key[i])) continue;
+        gb_vk_kernel *k = calloc(1, sizeof *k);
+        memory = k != NULL;
+        if (!k) break;
+        *k = (gb_vk_kernel){
+            .key = key[i], .n_bindings = wanted[i].n_bindings, .push_bytes = wanted[i].push_bytes};
+        b.item[b.n++] = (build){.wanted = &wanted[i], .kernel = k};
+    }
+    if (memory) build_all(&b);
+    for (int i = 0; i < b.n && !memory; i++) b.item[i].status = GB_OUT_OF_MEMORY;
+    gb_status status = keep(dev, &b, err);
+    if (!memory) status = gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for kernels");
+    for (int i = 0; i < n && !status; i++) kernel[i] = find(all, key[i]);
+    free(b.item);
+    free(key);
+    return status;
+}
+
 gb_status gb_vk_kernel_get(gb_backend_device *dev, const char *name, const char *source,
                            int n_bindings, uint32_t push_bytes, const gb_vk_kernel **kernel,
                            gb_error *err)
 {
-    gb_vk_kernels *all = &dev->kernels;
-    gb_hash key = GB_HASH_INIT;
-    gb_hash_text(&key, source);
-    for (int i = 0; i < all->n; i++) {
-        *kernel = all->item[i];
-        if (gb_hash_equal((*kernel)->key, key)) return GB_OK;
-    }
-    if (all->n == all->cap) {
-        int cap = all->cap ? all->cap * 2 : 32;
-        gb_vk_kernel **grown = realloc(all->item, sizeof *grown * (size_t)cap);
-        if (!grown) return gb_fail(err, GB_OUT_OF_MEMORY, name, NULL, "no memory for a kernel");
-        all->item = grown;
-        all->cap = cap;
-    }
-    gb_vk_kernel *k = calloc(1, sizeof *k);
-    if (!k) return gb_fail(err, GB_OUT_OF_MEMORY, name, NULL, "no memory for a kernel");
-    k->key = key;
-    k->n_bindings = n_bindings;
-    k->push_bytes = push_bytes;
-    gb_status status = kernel_create(dev, k, name, source, err);
-    if (status) {
-        kernel_destroy(dev, k);
-        return status;
-    }
-    all->item[all->n++] = k;
-    *kernel = k;
-    return GB_OK;
+    const gb_vk_wanted wanted = {name, source, n_bindings, push_bytes};
+    return gb_vk_kernels_get(dev, &wanted, 1, kernel, err);
 }

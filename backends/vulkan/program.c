@@ -12,6 +12,11 @@
 #define WORK_PER_BYTE 10 /* a byte moved, in operations */
 #define BIND_GRANULE 16u /* kernels read whole vectors; buffers are padded to more than that */
 
+typedef struct portion { /* work-groups of a launch */
+    int launch;
+    uint32_t base[3], groups[3];
+} portion;
+
 struct gb_backend_program {
     gb_backend_device *dev;
     gb_gpu_program *gpu;
@@ -22,8 +27,10 @@ struct gb_backend_program {
     gb_backend_buffer **buffer; /* as bound last; NULL before */
     VkDescriptorPool pool;
     VkDescriptorSet *set; /* by launch */
+    int n_portions;       /* of launches: one each, but for those too large for one job */
+    portion *portion;
     int n_parts;
-    int *part;                 /* the first launch of each, and n_launches at the end */
+    int *part;                 /* the first portion of each, and n_portions at the end */
     VkCommandBuffer *commands; /* by part */
 };
 
@@ -42,13 +49,17 @@ static gb_status no_memory(gb_error *err)
 static gb_status get_kernels(gb_backend_program *p, gb_error *err)
 {
     const gb_gpu_program *g = p->gpu;
-    gb_status status = GB_OK;
-    for (int i = 0; i < g->n_kernels && !status; i++) {
+    gb_vk_wanted *wanted = calloc((size_t)g->n_kernels + 1, sizeof *wanted);
+    if (!wanted) return no_memory(err);
+    for (int i = 0; i < g->n_kernels; i++) {
         const gb_gpu_kernel *k = &g->kernel[i];
-        uint32_t push = k->params_buffer ? 0 : 4u * (uint32_t)k->n_params;
-        status = gb_vk_kernel_get(p->dev, k->name, k->source, k->n_bindings + k->params_buffer,
-                                  push, &p->kernel[i], err);
+        wanted[i] = (gb_vk_wanted){.name = k->name,
+                                   .source = k->source,
+                                   .n_bindings = k->n_bindings + k->params_buffer,
+                                   .push_bytes = k->params_buffer ? 0 : 4u * (uint32_t)k->n_params};
     }
+    gb_status status = gb_vk_kernels_get(p->dev, wanted, g->n_kernels, p->kernel, err);
+    free(wanted);
     gb_vk_kernels_save(p->dev);
     return status;
 }
@@ -115,23 +126,68 @@ static gb_status create_commands(gb_backend_device *dev, VkCommandBuffer *comman
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a command buffer", err);
 }
 
-/* Cuts the launches into parts, between steps. */
+/* What a launch does: its part of the step, which knows no better. */
+static double work_of(const gb_gpu_program *g, const gb_plan *plan, int launch)
+{
+    const gb_step *s = &plan->step[g->launch[launch].step];
+    int same = 0;
+    for (int i = launch; i >= 0 && g->launch[i].step == g->launch[launch].step; i--) same++;
+    for (int i = launch + 1; i < g->n_launches && g->launch[i].step == g->launch[launch].step; i++)
+        same++;
+    return (s->flops + WORK_PER_BYTE * s->bytes) / same;
+}
+
+/* Into how many portions a launch goes, along its longest axis. */
+static uint32_t portions_of(const gb_gpu_launch *l, double work, int *axis)
+{
+    *axis = 0;
+    for (int d = 1; d < 3; d++)
+        if (l->groups[d] > l->groups[*axis]) *axis = d;
+    double want = work / PART_WORK;
+    return want <= 1 ? 1 : want >= l->groups[*axis] ? l->groups[*axis] : (uint32_t)want;
+}
+
+static void add_portions(gb_backend_program *p, int launch, double work)
+{
+    const gb_gpu_launch *l = &p->gpu->launch[launch];
+    int axis;
+    const uint32_t n = portions_of(l, work, &axis), total = l->groups[axis];
+    for (uint32_t i = 0; i < n; i++) {
+        portion *q = &p->portion[p->n_portions++];
+        const uint32_t first = (uint32_t)((uint64_t)total * i / n);
+        *q = (portion){.launch = launch};
+        memcpy(q->groups, l->groups, sizeof q->groups);
+        q->base[axis] = first;
+        q->groups[axis] = (uint32_t)((uint64_t)total * (i + 1) / n) - first;
+    }
+}
+
+/* Cuts the launches into portions and those into parts. */
 static gb_status divide(gb_backend_program *p, const gb_plan *plan, gb_error *err)
 {
     const gb_gpu_program *g = p->gpu;
-    p->part = malloc(sizeof *p->part * ((size_t)g->n_launches + 2));
-    if (!p->part) return no_memory(err);
+    size_t most = 0;
+    int axis;
+    for (int i = 0; i < g->n_launches; i++)
+        most += portions_of(&g->launch[i], work_of(g, plan, i), &axis);
+    p->portion = malloc(sizeof *p->portion * (most + 1));
+    p->part = malloc(sizeof *p->part * (most + 2));
+    if (!p->portion || !p->part) return no_memory(err);
     p->part[p->n_parts++] = 0;
     double work = 0;
-    for (int i = 1; i < g->n_launches; i++) {
-        const gb_step *before = &plan->step[g->launch[i - 1].step];
-        if (g->launch[i].step == g->launch[i - 1].step) continue;
-        work += before->flops + WORK_PER_BYTE * before->bytes;
-        if (work < PART_WORK) continue;
-        p->part[p->n_parts++] = i;
-        work = 0;
+    for (int i = 0; i < g->n_launches; i++) {
+        const int first = p->n_portions;
+        const double more = work_of(g, plan, i);
+        add_portions(p, i, more);
+        for (int k = first; k < p->n_portions; k++) {
+            if (k > 0 && work >= PART_WORK) {
+                p->part[p->n_parts++] = k;
+                work = 0;
+            }
+            work += more / (p->n_portions - first);
+        }
     }
-    p->part[p->n_parts] = g->n_launches;
+    p->part[p->n_parts] = p->n_portions;
     p->commands = calloc((size_t)p->n_parts, sizeof *p->commands);
     return p->commands ? create_commands(p->dev, p->commands, p->n_parts, err) : no_memory(err);
 }
@@ -190,6 +246,7 @@ void gb_vk_program_destroy(gb_backend_program *p)
     free(p->kernel);
     free(p->params_at);
     free(p->set);
+    free(p->portion);
     free(p->part);
     free(p->commands);
     free(p->buffer);
@@ -248,18 +305,19 @@ static bool hazards_add(const gb_backend_program *p, gb_vk_hazards *h, const gb_
     return gb_vk_hazards_add(h, access, n, barrier);
 }
 
-static void record_launch(const gb_backend_program *p, VkCommandBuffer commands, int launch)
+static void record_portion(const gb_backend_program *p, VkCommandBuffer commands, const portion *q)
 {
     const gb_vk_api *vk = &p->dev->vk;
-    const gb_gpu_launch *l = &p->gpu->launch[launch];
+    const gb_gpu_launch *l = &p->gpu->launch[q->launch];
     const gb_vk_kernel *k = p->kernel[l->kernel];
     vk->CmdBindPipeline(commands, VK_PIPELINE_BIND_POINT_COMPUTE, k->pipeline);
     vk->CmdBindDescriptorSets(commands, VK_PIPELINE_BIND_POINT_COMPUTE, k->layout, 0, 1,
-                              &p->set[launch], 0, NULL);
+                              &p->set[q->launch], 0, NULL);
     if (k->push_bytes)
         vk->CmdPushConstants(commands, k->layout, VK_SHADER_STAGE_COMPUTE_BIT, 0, k->push_bytes,
                              l->params);
-    vk->CmdDispatch(commands, l->groups[0], l->groups[1], l->groups[2]);
+    vk->CmdDispatchBase(commands, q->base[0], q->base[1], q->base[2], q->groups[0], q->groups[1],
+                        q->groups[2]);
 }
 
 static gb_status begin(gb_backend_device *dev, VkCommandBuffer commands, VkFlags usage,
@@ -279,7 +337,7 @@ static gb_status end(gb_backend_device *dev, VkCommandBuffer commands, gb_error 
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "recording a program", err);
 }
 
-/* Launches first … last - 1, with a barrier only where one touches what an earlier one wrote, or
+/* Portions first … last - 1, with a barrier only where one touches what an earlier one wrote, or
  * writes what it read. */
 static gb_status record_part(gb_backend_program *p, VkCommandBuffer commands, int first, int last,
                              gb_vk_hazards *hazards, gb_error *err)
@@ -293,12 +351,15 @@ static gb_status record_part(gb_backend_program *p, VkCommandBuffer commands, in
     if (status) return status;
     hazards->n = 0;
     for (int i = first; i < last; i++) {
-        bool wait;
-        if (!hazards_add(p, hazards, &p->gpu->launch[i], &wait)) return no_memory(err);
+        const portion *q = &p->portion[i];
+        const bool again = i > first && q[-1].launch == q->launch; /* portions do not meet */
+        bool wait = false;
+        if (!again && !hazards_add(p, hazards, &p->gpu->launch[q->launch], &wait))
+            return no_memory(err);
         if (wait)
             p->dev->vk.CmdPipelineBarrier(commands, compute, compute, 0, 1, &barrier, 0, NULL, 0,
                                           NULL);
-        record_launch(p, commands, i);
+        record_portion(p, commands, q);
     }
     gb_vk_full_barrier(p->dev, commands);
     return end(p->dev, commands, err);
@@ -343,12 +404,12 @@ gb_status gb_vk_program_run(gb_backend_program *p, gb_error *err)
 
 /* --- timing --- */
 
-/* Launches first … of the given step; returns the first of the next step. */
+/* Portions first … of the given step; returns the first of the next step. */
 static int record_step(gb_backend_program *p, VkCommandBuffer commands, int step, int first)
 {
     int i = first;
-    for (; i < p->gpu->n_launches && p->gpu->launch[i].step == step; i++) {
-        record_launch(p, commands, i);
+    for (; i < p->n_portions && p->gpu->launch[p->portion[i].launch].step == step; i++) {
+        record_portion(p, commands, &p->portion[i]);
         gb_vk_full_barrier(p->dev, commands);
     }
     return i;

@@ -41,8 +41,13 @@ static gb_status compile(shaderc_compiler_t compiler, const char *name, const ch
     return status;
 }
 
-gb_status gb_vk_compile(gb_vk_compiler *c, const char *name, const char *source, uint32_t **words,
-                        size_t *bytes, gb_error *err)
+void gb_vk_compiler_open(gb_vk_compiler *c)
+{
+    if (!c->shaderc) c->shaderc = shaderc_compiler_initialize();
+}
+
+gb_status gb_vk_compile(const gb_vk_compiler *c, const char *name, const char *source,
+                        uint32_t **words, size_t *bytes, gb_error *err)
 {
     gb_hash key = GB_HASH_INIT;
     unsigned version, revision;
@@ -56,7 +61,6 @@ gb_status gb_vk_compile(gb_vk_compiler *c, const char *name, const char *source,
         *words = data;
         return GB_OK;
     }
-    if (!c->shaderc) c->shaderc = shaderc_compiler_initialize();
     gb_status status = compile(c->shaderc, name, source, words, bytes, err);
     if (!status) gb_cache_store(c->cache_dir, "spirv", key, *words, *bytes);
     return status;

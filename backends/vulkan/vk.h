@@ -47,6 +47,7 @@
     F(CmdBindDescriptorSets)                                                                       \
     F(CmdPushConstants)                                                                            \
     F(CmdDispatch)                                                                                 \
+    F(CmdDispatchBase)                                                                             \
     F(CmdResetQueryPool)                                                                           \
     F(CmdWriteTimestamp)                                                                           \
     F(CreateQueryPool)                                                                             \
@@ -197,7 +198,9 @@ typedef struct gb_vk_compiler {
 } gb_vk_compiler;
 
 /* *words is freed by the caller. */
-gb_status gb_vk_compile(gb_vk_compiler *c, const char *name, const char *source, uint32_t **words,
+/* What compilation needs, before threads compile. */
+void gb_vk_compiler_open(gb_vk_compiler *c);
+gb_status gb_vk_compile(const gb_vk_compiler *c, const char *name, const char *source, uint32_t **words,
                         size_t *bytes, gb_error *err);
 void gb_vk_compiler_close(gb_vk_compiler *c);
 
@@ -225,8 +228,17 @@ gb_status gb_vk_kernels_open(gb_backend_device *dev, gb_error *err);
 void gb_vk_kernels_close(gb_backend_device *dev);
 /* Writes the pipeline cache if it has grown; failing to is no error. */
 void gb_vk_kernels_save(gb_backend_device *dev);
-/* The kernel of that source, whose entry point is main, with bindings 0 … n_bindings - 1 of set 0
- * as storage buffers; owned by the device. */
+typedef struct gb_vk_wanted { /* a kernel: its entry point is main */
+    const char *name, *source;
+    int n_bindings; /* storage buffers 0 … n_bindings - 1 of set 0 */
+    uint32_t push_bytes;
+} gb_vk_wanted;
+
+/* kernel[i] becomes the kernel for wanted[i], owned by the device. Those that are not there yet are
+ * built by several threads. */
+gb_status gb_vk_kernels_get(gb_backend_device *dev, const gb_vk_wanted *wanted, int n,
+                            const gb_vk_kernel **kernel, gb_error *err);
+
 gb_status gb_vk_kernel_get(gb_backend_device *dev, const char *name, const char *source,
                            int n_bindings, uint32_t push_bytes, const gb_vk_kernel **kernel,
                            gb_error *err);

@@ -262,6 +262,22 @@ static void products(void **state)
     }
 }
 
+/* Longer than lavapipe runs loops: the product must be split. */
+static void long_products(void **state)
+{
+    gb_target *g = *state;
+    gb_test_plan *t = gb_test_plan_create();
+    gb_step *s = gb_test_step(t, GB_STEP_MATMUL);
+    s->n_in = 3, s->n_out = 1;
+    s->in[0] = gb_test_dense(t, GB_S_F32, 0, 1, 3, 1, 5, 70000);
+    s->in[1] = gb_test_dense(t, GB_S_F32, 0, 1, 3, 1, 70000, 9);
+    s->in[2] = gb_test_dense(t, GB_S_F32, 0, 1, 3, 1, 5, 9);
+    s->out[0] = gb_test_dense(t, GB_S_F32, 0, 1, 3, 1, 5, 9);
+    s->expr = bias_relu(t);
+    gb_test_compare(t, g->backend, g->dev, "long product", 1e-4);
+    gb_test_plan_destroy(t);
+}
+
 static int run_on(const gb_backend *backend, const char *variant)
 {
     gb_target g = {backend, gb_test_open(backend, variant)};
@@ -276,6 +292,7 @@ static int run_on(const gb_backend *backend, const char *variant)
         cmocka_unit_test_prestate(reductions, &g),
         cmocka_unit_test_prestate(extremes_are_found, &g),
         cmocka_unit_test_prestate(products, &g),
+        cmocka_unit_test_prestate(long_products, &g),
     };
     int failed = cmocka_run_group_tests_name(backend->name, tests, NULL, NULL);
     backend->close(g.dev);
