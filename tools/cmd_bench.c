@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <gimbal/bench.h>
 
@@ -26,6 +27,8 @@ static gb_status measure(const cli_args *args, gb_device *dev, gb_bench *bench, 
     progress line = progress_start(args);
     progress_update(&line, 0, "peaks");
     gb_status s = gb_bench_start(dev, bench, err);
+    const char *only = args->value[OPT_ONLY];
+    bench->forward_only = only && strcmp(only, "forward") == 0;
     if (!s && args->value[OPT_OP]) {
         progress_update(&line, 0.3, args->value[OPT_OP]);
         s = gb_bench_operator(dev, args->value[OPT_OP], bench, err);
@@ -80,6 +83,9 @@ static int run(cli_args *args)
     gb_context *ctx;
     gb_device *dev;
     gb_bench bench = {0};
+    if (args->value[OPT_ONLY] && strcmp(args->value[OPT_ONLY], "forward") != 0)
+        return cli_usage_fail(args, "leave it out for forward and step",
+                              "--only %s: bench knows only forward", args->value[OPT_ONLY]);
     if (cli_open(args, &ctx, &dev, &err)) return cli_fail(args, &err);
     const char *id = gb_device_get_info(dev)->id;
     int status = CLI_DONE;
@@ -95,6 +101,6 @@ static int run(cli_args *args)
     return status;
 }
 
-static const cli_option options[] = {OPT_OP, OPT_MODEL, OPT_COUNT};
+static const cli_option options[] = {OPT_OP, OPT_MODEL, OPT_ONLY, OPT_COUNT};
 const cli_command cmd_bench = {
     "bench", "", "speed of operators and models beside the peaks", run, 0, 0, options};

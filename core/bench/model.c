@@ -63,7 +63,8 @@ static gb_status measure(gb_bench_job *j, gb_bench *bench, gb_error *err)
     if (!s) s = gb_bench_flops(program, NULL, &step, err);
     double parts = (double)(recipe->batch / recipe->micro_batch);
     if (!s) s = gb_bench_measure(bench, name, "forward", forward * parts, gb_bench_forward, j, err);
-    if (!s) s = gb_bench_measure(bench, name, "step", step * parts, gb_bench_step, j, err);
+    if (!s && !bench->forward_only)
+        s = gb_bench_measure(bench, name, "step", step * parts, gb_bench_step, j, err);
     return s;
 }
 

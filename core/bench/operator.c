@@ -165,7 +165,7 @@ gb_status gb_bench_operator(gb_device *dev, const char *text, gb_bench *bench, g
     static const char *const phases[] = {"forward", "step"};
     spec sp;
     gb_status s = parse(text, &sp, err);
-    for (int i = 0; !s && i < 2; i++) {
+    for (int i = 0; !s && i < (bench->forward_only ? 1 : 2); i++) {
         gb_graph *g = gb_graph_create();
         if (!g) return gb_fail(err, GB_OUT_OF_MEMORY, text, NULL, "no memory for a graph");
         s = build(&sp, i == 1, g, err);

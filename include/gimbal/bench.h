@@ -20,6 +20,7 @@ typedef struct gb_bench {
     double peak_gflops, peak_gb_per_s; /* NaN: the backend does not measure them */
     gb_bench_row *rows;
     int n;
+    bool forward_only; /* settable after the start: no rows of steps */
 } gb_bench;
 
 /* Measures dev's peaks into an empty *bench; rows are added by the calls below, which each take

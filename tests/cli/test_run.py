@@ -198,6 +198,8 @@ def main():
     done, b = gimbal("bench", "--model", recipe)
     check("bench of a model", [x["phase"] for x in b["results"]] == ["forward", "step"]
           and all(x["ms"]["min"] <= x["ms"]["median"] for x in b["results"]), done)
+    done, b = gimbal("bench", "--op", "Softmax 16x32", "--only", "forward")
+    check("bench of the forward run alone", [r["phase"] for r in b["results"]] == ["forward"], done)
     done, b = gimbal("bench", "--op", "Conv 4x8x9x9 y")
     check("bench: a bad text", done.returncode == 1 and "'y'" in b["error"]["message"], done)
 
