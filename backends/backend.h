@@ -67,6 +67,9 @@ typedef struct gb_backend {
     /* buffers[i] stands for plan->buffer[i]. May be called again with other buffers. */
     gb_status (*program_bind)(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                               gb_error *err);
+    /* States may have changed since the last run: steps that run once must run again, see
+     * gb_step.once. Every program begins like that. Optional: a backend may run all steps always. */
+    void (*program_renew)(gb_backend_program *prog);
     /* Enqueues all steps in order; may return before they are done. */
     gb_status (*program_run)(gb_backend_program *prog, gb_error *err);
     /* Runs once and measures each step on the device's own clock, span[plan->n_steps]. */

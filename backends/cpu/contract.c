@@ -130,6 +130,7 @@ static void problem_of(const gb_step *s, contraction *x)
         product_problem(s, x);
     else
         conv_problem(s, x);
+    x->plan.problem.b_stays = x->outer == 1 && s->fixed >> x->b & 1;
 }
 
 /* --- the epilogue --- */
@@ -273,6 +274,8 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
         args.epilogue.fn = run_epilogue;
         args.epilogue.ctx = &e;
     }
+    args.packed = s->at.packed;
+    args.ready = s->at.packed && !workers->renew;
     for (int64_t i = 0; i < x->outer; i++) {
         int64_t offset[3] = {0};
         for (int k = 0; k < 3 && x->outer > 1; k++) offset[k] = gb_walk_offset(&x->walk[k], i);
@@ -347,6 +350,7 @@ void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_an
         snprintf(answer->reason, sizeof answer->reason, "%.190s", err.message);
         return;
     }
+    if (x.plan.problem.b_stays) answer->packed_bytes = (x.plan.packed_bytes + 255) / 256 * 256;
     answer->scratch_bytes = (x.plan.scratch_bytes + 255) / 256 * 256;
     snprintf(answer->variant, sizeof answer->variant, "%s", gb_contraction_plan_name(&x.plan));
     gb_contraction_plan_free(&x.plan);

@@ -21,7 +21,7 @@ struct gb_backend_buffer {
 /* Where a step's operands are; filled by program_bind. Absent ones are NULL. */
 typedef struct gb_cpu_bound {
     void *in[GB_MAX_STEP_IN], *out[GB_MAX_STEP_OUT];
-    void *scratch;
+    void *scratch, *packed;
     const void *scalars;
 } gb_cpu_bound;
 
@@ -30,6 +30,7 @@ typedef struct gb_cpu_workers {
     gb_pool *pool;
     char *scratch;
     size_t stride;
+    bool renew; /* what is made of fixed inputs must be made again */
 } gb_cpu_workers;
 
 static inline void *gb_worker_scratch(const gb_cpu_workers *w, int worker)

@@ -175,6 +175,7 @@ const gb_backend gb_cpu_backend = {
     .program_create = gb_cpu_program_create,
     .program_destroy = gb_cpu_program_destroy,
     .program_bind = gb_cpu_program_bind,
+    .program_renew = gb_cpu_program_renew,
     .program_run = gb_cpu_program_run,
     .program_time = gb_cpu_program_time,
     .wait = wait,

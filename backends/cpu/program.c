@@ -105,6 +105,11 @@ static void *address(const gb_operand *o, gb_backend_buffer *const *buffers)
     return o->buffer < 0 ? NULL : (char *)buffers[o->buffer]->data + o->offset;
 }
 
+void gb_cpu_program_renew(gb_backend_program *p)
+{
+    p->workers.renew = true;
+}
+
 gb_status gb_cpu_program_bind(gb_backend_program *p, gb_backend_buffer *const *buffers,
                               gb_error *err)
 {
@@ -116,14 +121,22 @@ gb_status gb_cpu_program_bind(gb_backend_program *p, gb_backend_buffer *const *b
         for (int k = 0; k < s->n_in; k++) at->in[k] = address(&s->in[k], buffers);
         for (int k = 0; k < s->n_out; k++) at->out[k] = address(&s->out[k], buffers);
         at->scratch = s->scratch_bytes ? address(&s->scratch, buffers) : NULL;
+        at->packed = s->packed_bytes ? address(&s->packed, buffers) : NULL;
         at->scalars = scalars;
     }
+    gb_cpu_program_renew(p);
     return GB_OK;
+}
+
+static void run_step(const gb_backend_program *p, int i)
+{
+    if (!p->plan->step[i].once || p->workers.renew) p->step[i].run(&p->step[i], &p->workers);
 }
 
 gb_status gb_cpu_program_run(gb_backend_program *p, gb_error *err)
 {
-    for (int i = 0; i < p->n_steps; i++) p->step[i].run(&p->step[i], &p->workers);
+    for (int i = 0; i < p->n_steps; i++) run_step(p, i);
+    p->workers.renew = false;
     return GB_OK;
 }
 
@@ -139,9 +152,10 @@ gb_status gb_cpu_program_time(gb_backend_program *p, gb_span *span, gb_error *er
     double run = now();
     for (int i = 0; i < p->n_steps; i++) {
         double start = now();
-        p->step[i].run(&p->step[i], &p->workers);
+        run_step(p, i);
         span[i] = (gb_span){start - run, now() - start};
     }
+    p->workers.renew = false;
     return GB_OK;
 }
 

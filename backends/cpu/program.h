@@ -11,6 +11,7 @@ gb_status gb_cpu_program_create(gb_backend_device *dev, const gb_plan *plan,
 void gb_cpu_program_destroy(gb_backend_program *prog);
 gb_status gb_cpu_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                               gb_error *err);
+void gb_cpu_program_renew(gb_backend_program *prog);
 gb_status gb_cpu_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_cpu_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 gb_status gb_cpu_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);

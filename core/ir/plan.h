@@ -96,6 +96,13 @@ typedef struct gb_step {
     } u;
     gb_operand scratch;  /* bytes that the backend asked for in query; buffer -1: none */
     uint64_t scratch_bytes;
+    /* Inputs, by bit, that stay the same from run to run until program_renew is called; once: all do,
+     * and the step's results are KEPT: a backend may run it after program_renew alone. packed: bytes
+     * for what the backend makes of such inputs, which stay between runs. */
+    uint32_t fixed;
+    bool once;
+    gb_operand packed;
+    uint64_t packed_bytes; /* 0: none */
     bool fast; /* contractions: F(4x4) and its like are allowed (gb_math) */
     double flops, bytes; /* multiply-adds count 2; bytes that must move at least */
 } gb_step;
@@ -106,6 +113,7 @@ typedef enum gb_buffer_role {
     GB_BUF_STATE,     /* state number index of the graph */
     GB_BUF_INPUT,     /* input number index of the graph */
     GB_BUF_OUTPUT,    /* output number index */
+    GB_BUF_KEPT,      /* results of steps that run once, and packed inputs */
     GB_BUF_TRANSIENT, /* lives between two steps; packed into arenas by the memory plan */
     GB_BUF_ARENA
 } gb_buffer_role;
@@ -144,10 +152,12 @@ typedef struct gb_plan {
 typedef struct gb_answer {
     bool ok;
     char reason[200];        /* why not */
+    uint64_t packed_bytes;   /* wanted for as long as the program is alive; 0 if s->fixed is */
     uint64_t scratch_bytes;  /* wanted while the step runs, aligned to 256 */
     char variant[GB_VARIANT_SIZE]; /* the implementation that would be taken */
 } gb_answer;
 
+bool gb_plan_writes_states(const gb_plan *plan);
 const char *gb_step_kind_name(gb_step_kind kind);
 void gb_plan_free(gb_plan *plan); /* it lies in the arena `memory`, which is destroyed */
 

@@ -492,7 +492,7 @@ static bool has_images(const gb_graph *g)
 }
 
 /* The plan lives in the graph's arena, where its expressions and names are already. */
-static gb_status lower(gb_graph *g, gb_plan **plan, gb_error *err)
+static gb_status lower(gb_graph *g, bool lean, gb_plan **plan, gb_error *err)
 {
     gb_lowering l = {.g = g, .arena = g->arena, .images = has_images(g)};
     l.plan = gb_arena_alloc(l.arena, sizeof *l.plan);
@@ -505,6 +505,7 @@ static gb_status lower(gb_graph *g, gb_plan **plan, gb_error *err)
     if (!l.error.status) place_outputs(&l);
     if (!l.error.status) place_updates(&l);
     for (int i = 0; !l.error.status && i < l.plan->n_steps; i++) count_bytes(&l.plan->step[i]);
+    if (!l.error.status && !lean && !gb_find_fixed(l.plan)) no_memory(&l);
     free(l.where);
     free(l.placed);
     gb_status status = l.error.status ? l.error.status : g->error.status;
@@ -522,7 +523,8 @@ static gb_status lower(gb_graph *g, gb_plan **plan, gb_error *err)
 /* Takes the place of g. */
 static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recomputed *done, gb_error *err)
 {
-    gb_graph *fused = options->no_fusion ? g : gb_fuse(g, err);
+    if (!options->no_fusion && !options->lean) g = gb_scale_filters(g, err);
+    gb_graph *fused = options->no_fusion || !g ? g : gb_fuse(g, err);
     if (fused != g) gb_graph_destroy(&g);
     gb_graph *mixed = fused && options->small ? gb_mix_precision(fused, options->small, err) : fused;
     if (mixed != fused) gb_graph_destroy(&fused);
@@ -547,7 +549,7 @@ gb_status gb_lower(const gb_graph *g, const gb_lower_options *options, gb_plan *
         if (err) *err = local;
         return local.status ? local.status : GB_INTERNAL;
     }
-    gb_status status = lower(core, plan, err);
+    gb_status status = lower(core, options && options->lean, plan, err);
     if (status) return status;
     (*plan)->recomputed = done.values;
     (*plan)->recomputed_bytes = done.bytes;

@@ -55,6 +55,7 @@ static void each_operand(planner *p, int step, visit_operand *visit)
         if (s->in[k].buffer >= 0) visit(p, step, &s->in[k]);
     for (int k = 0; k < s->n_out; k++)
         if (s->out[k].buffer >= 0) visit(p, step, &s->out[k]);
+    if (s->packed_bytes) visit(p, step, &s->packed);
 }
 
 static void each_port(planner *p, gb_plan_port *port, int n, int step, visit_operand *visit)
@@ -86,6 +87,24 @@ static gb_status check_operands(planner *p, const gb_step *s, gb_error *err)
     return GB_OK;
 }
 
+/* A buffer for what a backend makes of inputs that stay. */
+static bool add_packed(planner *p, gb_step *s)
+{
+    gb_plan *plan = p->plan;
+    gb_plan_buffer *grown = gb_arena_alloc(plan->memory, ((size_t)plan->n_buffers + 1) * sizeof *grown);
+    if (!grown) return false;
+    memcpy(grown, plan->buffer, (size_t)plan->n_buffers * sizeof *grown);
+    plan->buffer = grown;
+    grown[plan->n_buffers] = (gb_plan_buffer){.role = GB_BUF_KEPT,
+                                               .bytes = s->packed_bytes};
+    s->packed = (gb_operand){.buffer = plan->n_buffers++,
+                             .storage = GB_S_F32,
+                             .rank = 1,
+                             .dim = {(int64_t)(s->packed_bytes / 4)},
+                             .stride = {1}};
+    return true;
+}
+
 static gb_status ask(planner *p, gb_query *query, void *device, gb_error *err)
 {
     for (int i = 0; i < p->plan->n_steps; i++) {
@@ -103,6 +122,8 @@ static gb_status ask(planner *p, gb_query *query, void *device, gb_error *err)
             return too_large(p, s, "scratch memory", answer.scratch_bytes, err);
         s->scratch_bytes = answer.scratch_bytes;
         s->scratch = (gb_operand){.buffer = -1};
+        if (s->fixed) s->packed_bytes = answer.packed_bytes;
+        if (s->packed_bytes && !add_packed(p, s)) return no_memory(err);
     }
     return GB_OK;
 }
@@ -377,7 +398,8 @@ gb_status gb_plan_memory(gb_plan *plan, gb_query *query, void *device,
                          const gb_memory_limits *limits, gb_error *err)
 {
     planner p = {.plan = plan, .limits = limits};
-    gb_status status = make_planner(&p) ? ask(&p, query, device, err) : no_memory(err);
+    gb_status status = ask(&p, query, device, err);
+    if (status == GB_OK && !make_planner(&p)) status = no_memory(err);
     if (status == GB_OK) {
         find_lifetimes(&p);
         make_items(&p);

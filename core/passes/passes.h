@@ -2,11 +2,13 @@
  *
  *   expand   composites and pointwise operators become core operators; equal nodes are shared,
  *            dead ones dropped
+ *   scale    filters take over scales by channel, where no state changes
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
  *   precision values that may are marked to lie in memory as 16-bit floats
  *   recompute what is cheaper to compute again than to keep is dropped after the forward run
  *   order    what frees memory runs early
  *   lower    values get memory layouts, nodes become steps
+ *   fixed    finds steps that need not run each time
  *   memory   transient values are packed into arenas (memory.c) */
 #ifndef GB_CORE_PASSES_PASSES_H
 #define GB_CORE_PASSES_PASSES_H
@@ -20,6 +22,10 @@ gb_graph *gb_expand(const gb_graph *g, gb_error *err);
 gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
 /* Marks values as small and has contractions read small operands. */
 gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err);
+/* Takes the place of g, in which filters have taken over scales by channel, if it changes no state. */
+gb_graph *gb_scale_filters(gb_graph *g, gb_error *err);
+/* Finds what need not be computed in each run (gb_step.once). False: no memory. */
+bool gb_find_fixed(gb_plan *plan);
 /* Puts the nodes of g into another order. False on failure. */
 bool gb_order(gb_graph *g, gb_error *err);
 
@@ -34,6 +40,7 @@ gb_graph *gb_recompute(gb_graph *g, uint64_t budget, gb_recomputed *done, gb_err
 
 typedef struct gb_lower_options { /* zero-initialized: the defaults */
     bool no_fusion;  /* one step per core operator */
+    bool lean;       /* nothing is kept between runs to save work */
     uint64_t budget; /* of transient values, see gb_recompute */
     gb_storage small; /* F16, BF16: mixed precision; F32 (0): none */
 } gb_lower_options;

@@ -64,6 +64,7 @@ gb_status gb_fit_budget(gb_device *dev, const gb_graph *g, const gb_program_opti
     uint64_t budget = options ? options->memory_budget : 0, least = UINT64_MAX;
     gb_precision precision = options ? options->precision : GB_PRECISION_F32;
     *lower = (gb_lower_options){.no_fusion = options && options->no_fusion,
+                                .lean = budget != 0,
                                 .small = precision == GB_PRECISION_F16    ? GB_S_F16
                                          : precision == GB_PRECISION_BF16 ? GB_S_BF16
                                                                           : GB_S_F32};

@@ -37,6 +37,7 @@ void gb_guard_widen(gb_plan *plan)
         for (int k = 0; k < s->n_in; k++) shift(plan, &s->in[k]);
         for (int k = 0; k < s->n_out; k++) shift(plan, &s->out[k]);
         if (s->scratch_bytes) shift(plan, &s->scratch);
+        if (s->packed_bytes) shift(plan, &s->packed);
     }
     shift_ports(plan, plan->input, plan->n_inputs);
     shift_ports(plan, plan->output, plan->n_outputs);

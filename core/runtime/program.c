@@ -141,6 +141,7 @@ gb_status gb_program_from_plan(gb_store *store, gb_plan *plan, const gb_tensor *
     }
     gb_plan_options(plan, options);
     *p = (gb_program){.store = store, .dev = store->dev, .plan = plan, .scalars_changed = true};
+    p->writes_states = gb_plan_writes_states(plan);
     gb_status status = plan_memory(p, options, err);
     if (status == GB_OK) status = allocate(p, err);
     if (status == GB_OK) status = bind_states(p, initial, err);
@@ -232,6 +233,15 @@ static gb_status prepare(gb_program *p, gb_error *err)
     return status;
 }
 
+/* What a program computes once is done again after any state of its store has changed. */
+static void follow_states(gb_program *p)
+{
+    const gb_backend *b = p->dev->backend;
+    if (p->seen != p->store->version && b->program_renew) b->program_renew(p->prog);
+    if (p->writes_states) p->store->version++;
+    p->seen = p->store->version;
+}
+
 gb_status gb_program_run(gb_program *program, gb_error *err)
 {
     if (!program) return null_argument("program", err);
@@ -239,6 +249,7 @@ gb_status gb_program_run(gb_program *program, gb_error *err)
     gb_status status = prepare(program, err);
     if (status == GB_OK && program->guarded)
         status = gb_guard_fill(d, program->plan, program->buffer, err);
+    if (status == GB_OK) follow_states(program);
     if (status == GB_OK) status = d->backend->program_run(program->prog, err);
     if (status == GB_OK && program->guarded)
         status = gb_guard_check(d, program->plan, program->buffer, err);
@@ -288,6 +299,7 @@ gb_status gb_program_profile(gb_program *program, const gb_step_time **rows, int
 {
     if (!program || !rows || !n) return null_argument("program", err);
     gb_status status = prepare(program, err);
+    if (status == GB_OK) follow_states(program);
     if (status == GB_OK)
         status = program->dev->backend->program_time(program->prog, program->span, err);
     if (status != GB_OK) return status;

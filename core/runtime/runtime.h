@@ -89,6 +89,7 @@ struct gb_store {
     gb_device *dev;
     gb_state **state;
     int n, cap;
+    uint64_t version; /* counts changes of any state */
     gb_store_arena *arena; /* of all programs: they run one after another (arenas.c) */
     int n_arenas;
     gb_program *programs; /* the first that is bound to them; each knows the next */
@@ -126,6 +127,8 @@ struct gb_program {
     bool *input_set;
     uint32_t *scalar; /* bits, by slot */
     bool scalars_changed, guarded;
+    bool writes_states;
+    uint64_t seen; /* the store's version in the last run */
     gb_program_info info;
     gb_step_time *row;
     gb_span *span;

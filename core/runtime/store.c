@@ -190,6 +190,7 @@ gb_status gb_store_set(gb_store *store, const char *name, const gb_tensor *value
                                        s ? &s->shape : &value->shape, "state", name, err);
     if (status == GB_OK && made) status = add_row_major(store, name, value, &s, err);
     if (status != GB_OK) return status;
+    store->version++;
     status = gb_upload(store->dev, s->buf, &s->where, value, name, err);
     if (status != GB_OK && made) drop_last(store);
     return status;

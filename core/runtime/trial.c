@@ -143,7 +143,9 @@ gb_status gb_trial_make(gb_trial *t, gb_device *dev, const gb_plan *plan, const 
     *t = (gb_trial){.dev = dev, .step = *step};
     t->step.variant[0] = 0;
     t->step.scratch = (gb_operand){.buffer = -1};
-    t->step.scratch_bytes = 0;
+    t->step.scratch_bytes = t->step.packed_bytes = 0;
+    t->step.once = false;
+    t->step.fixed = 0;
     renumber(t);
     add_scalars(t, plan);
     gb_status status = make_data(t, err);

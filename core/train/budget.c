@@ -40,7 +40,9 @@ static uint64_t states_beside(const gb_graph *all, const gb_graph *mine)
 static gb_status plan_beside(gb_trainer *t, const gb_graph *step, int64_t n, bool whole,
                              uint64_t *bytes, gb_error *err)
 {
-    const gb_program_options options = {.math = t->recipe->math, .precision = t->recipe->precision};
+    const gb_program_options options = {.math = t->recipe->math,
+                                        .precision = t->recipe->precision,
+                                        .memory_budget = UINT64_MAX}; /* as the trainer makes them */
     gb_program_info info = {0};
     gb_graph *evaluation = gb_graph_create(), *update = gb_graph_create();
     gb_status status = evaluation && update ? gb_build_evaluation(t, evaluation, n, err)

@@ -40,7 +40,9 @@ void gb_trainer_destroy(gb_trainer **trainer)
 static gb_status compile(gb_trainer *t, gb_graph *g, bool trains, gb_program **program, gb_error *err)
 {
     gb_program_options options = gb_trainer_options(t->recipe);
-    options.memory_budget = trains ? t->program_budget : 0;
+    options.memory_budget = trains                     ? t->program_budget
+                            : t->recipe->memory_budget ? UINT64_MAX /* keeps little */
+                                                       : 0;
     gb_status status = gb_program_create(t->store, g, &options, program, err);
     if (status) return status;
     const gb_program_info *info = gb_program_get_info(*program);

@@ -1,6 +1,6 @@
 /* Inference of an ONNX model, steps and whole runs.
  *
- * usage: bench_forward MODEL.onnx DEVICE [all] */
+ * usage: bench_forward MODEL.onnx DEVICE [all] [fast] */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,7 +46,9 @@ int main(int argc, char **argv)
     gb_onnx_options onnx = {.batch = 1};
     CHECK(gb_onnx_read(argv[1], &onnx, &graph, &err))
     CHECK(gb_store_create(dev, &store, &err))
-    CHECK(gb_program_create(store, graph, NULL, &program, &err))
+    bool fast = argc > 3 && strcmp(argv[argc - 1], "fast") == 0;
+    gb_program_options options = {.math = fast ? GB_MATH_FAST : GB_MATH_EXACT};
+    CHECK(gb_program_create(store, graph, &options, &program, &err))
     gb_value v = gb_graph_input_at(graph, 0);
     gb_shape shape = gb_value_shape(graph, v);
     gb_tensor x, y;

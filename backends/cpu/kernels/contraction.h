@@ -54,6 +54,7 @@ typedef enum gb_contraction_kind {
 
 typedef struct gb_contraction {
     gb_contraction_kind kind;
+    bool b_stays;    /* over many runs: what is made of it costs nothing, see packed */
     bool accumulate; /* add to what c holds; else c is overwritten, whatever it holds */
     union {
         gb_gemm_dims gemm;
@@ -83,6 +84,10 @@ typedef struct gb_contraction_args {
     float *c;
     gb_epilogue epilogue;
     void *scratch;
+    /* Where b is packed, plan->packed_bytes aligned to 64; NULL: in scratch. ready: it holds what an
+     * earlier run of the plan has made there of the same b. */
+    float *packed;
+    bool ready;
 } gb_contraction_args;
 
 typedef struct gb_contraction_impl gb_contraction_impl;
@@ -92,7 +97,7 @@ typedef struct gb_contraction_plan {
     gb_cpu cpu;
     const gb_contraction_impl *impl;
     void *state; /* the implementation's own, or NULL */
-    size_t scratch_bytes;
+    size_t scratch_bytes, packed_bytes; /* packed: 0 if b is used as it is */
 } gb_contraction_plan;
 
 /* Chooses an implementation (the first of the preferred order that can do the problem, or the one

@@ -314,6 +314,7 @@ static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
     int64_t floats = round_up(g.b_batches * g.b_floats, 16) + g.parts_floats +
                      gb_pool_workers(plan->cpu.pool) * g.worker_floats;
     plan->scratch_bytes = (size_t)floats * sizeof(float);
+    plan->packed_bytes = (size_t)(g.b_batches * g.b_floats) * sizeof(float);
     return GB_OK;
 }
 
@@ -324,13 +325,15 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     job j = {&g, args, args->scratch, NULL, NULL};
     j.parts = j.b + round_up(g.b_batches * g.b_floats, 16);
     j.workers = j.parts + g.parts_floats;
+    if (args->packed) j.b = args->packed;
     if (g.thin) {
-        gb_pool_run(pool, g.b_batches * g.d.n, pack_rows_of_k, &j);
+        if (!args->ready) gb_pool_run(pool, g.b_batches * g.d.n, pack_rows_of_k, &j);
         int64_t length = g.d.m >= g.d.n ? g.d.m : g.d.n;
         gb_pool_run(pool, g.batches * ceil_div(length, THIN_ROWS), do_thin, &j);
         return;
     }
-    gb_pool_run(pool, g.b_batches * g.panels * ceil_div(g.d.k, BLOCK_DEPTH), pack_panel, &j);
+    if (!args->ready)
+        gb_pool_run(pool, g.b_batches * g.panels * ceil_div(g.d.k, BLOCK_DEPTH), pack_panel, &j);
     gb_pool_run(pool, g.batches * g.parts * g.row_blocks * g.column_blocks, do_task, &j);
     if (g.parts > 1) gb_pool_run(pool, g.batches * g.d.m, sum_row, &j);
 }

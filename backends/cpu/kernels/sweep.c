@@ -391,6 +391,7 @@ static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
     int workers = gb_pool_workers(plan->cpu.pool);
     make_tasks(s);
     plan->state = s;
+    plan->packed_bytes = (size_t)s->weights_floats * sizeof(float);
     plan->scratch_bytes = (size_t)(s->weights_floats + workers * s->worker_floats) * sizeof(float);
     return GB_OK;
 }
@@ -405,7 +406,9 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     const sweep *s = plan->state;
     job j = {s, args, plan->problem.accumulate, args->scratch, NULL};
     j.copies = j.weights + s->weights_floats;
-    gb_pool_run(plan->cpu.pool, s->phases * s->groups * s->panels, pack_panel, &j);
+    if (args->packed) j.weights = args->packed;
+    if (!args->ready)
+        gb_pool_run(plan->cpu.pool, s->phases * s->groups * s->panels, pack_panel, &j);
     gb_pool_run(plan->cpu.pool, s->image_groups * s->bands * s->column_blocks, do_unit, &j);
 }
 

@@ -248,6 +248,7 @@ static gb_status prepare_for(gb_contraction_plan *plan, int m)
     int64_t floats =
         p.positions * p.stride_u + p.zeros + gb_pool_workers(plan->cpu.pool) * p.worker_floats;
     plan->scratch_bytes = (size_t)floats * sizeof(float);
+    plan->packed_bytes = (size_t)(p.positions * p.stride_u) * sizeof(float);
     return GB_OK;
 }
 
@@ -258,7 +259,9 @@ static void run_for(const gb_contraction_plan *plan, const gb_contraction_args *
     j.zeros = j.filters + p.positions * p.stride_u;
     j.workers = j.zeros + p.zeros;
     memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));
-    gb_pool_run(plan->cpu.pool, p.panels * ceil_div(p.c, 16), m == 2 ? filters_2 : filters_4, &j);
+    if (args->packed) j.filters = args->packed;
+    if (!args->ready)
+        gb_pool_run(plan->cpu.pool, p.panels * ceil_div(p.c, 16), m == 2 ? filters_2 : filters_4, &j);
     gb_pool_run(plan->cpu.pool, p.image_groups * p.bands, m == 2 ? unit_2 : unit_4, &j);
 }
 
@@ -274,7 +277,7 @@ static bool can_4(const gb_cpu *cpu, const gb_contraction *p)
 
 static bool wins_2(const gb_contraction *p)
 {
-    return winograd_pays(p, 32);
+    return winograd_pays(p, p->b_stays ? 16 : 32);
 }
 
 static bool wins_4(const gb_contraction *p)

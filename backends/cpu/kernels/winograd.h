@@ -220,12 +220,13 @@ static inline bool winograd_fits(const gb_contraction *p)
 }
 
 /* Is it faster than a direct convolution? Transforming tiles costs the same for any number of
- * channels on the other side, and transforming filters for any number of pixels. */
+ * channels on the other side, and transforming filters for any number of pixels, if it is not done
+ * once for all runs. */
 static inline bool winograd_pays(const gb_contraction *p, int64_t channels)
 {
-    enum { PIXELS = 128 };
+    enum { PIXELS = 128, PIXELS_IF_PACKED = 64 };
     const gb_conv_dims *d = &p->conv;
-    return d->n * d->oh * d->ow >= PIXELS && min_of(d->c, d->o) >= channels;
+    return d->n * d->oh * d->ow >= (p->b_stays ? PIXELS_IF_PACKED : PIXELS) && min_of(d->c, d->o) >= channels;
 }
 
 #endif
