@@ -272,6 +272,24 @@ static void shipped_defaults_are_whole_and_name_classes(void **state)
     }
 }
 
+static void a_class_fits_its_devices_alone(void **state)
+{
+    (void)state;
+    gb_device_info info = {.backend = "cpu", .name = "x\x1b", .version = "avx512", .vector_width = 16};
+    gb_tuned device, class = {.backend = "cpu", .version = "avx512", .kind = "cpu"};
+    gb_tuned_name(&device, &info, "k1");
+    assert_string_equal(device.name, "x?");
+    assert_true(gb_tuned_fits(&class, &device));
+    class.vector_width = 8;
+    assert_false(gb_tuned_fits(&class, &device));
+    class.vector_width = 0;
+    strcpy(class.kernels, "k2"); /* measured with other sources */
+    assert_false(gb_tuned_fits(&class, &device));
+    strcpy(class.kernels, "k1");
+    strcpy(device.version, "avx2");
+    assert_false(gb_tuned_fits(&class, &device));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -284,6 +302,7 @@ int main(void)
         cmocka_unit_test(a_damaged_file_is_replaced),
         cmocka_unit_test(a_device_opens_beside_any_tuning_file),
         cmocka_unit_test(near_shapes_share_a_bucket_and_no_exact_name),
+        cmocka_unit_test(a_class_fits_its_devices_alone),
         cmocka_unit_test(shipped_defaults_are_whole_and_name_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
