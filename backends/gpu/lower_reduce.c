@@ -11,7 +11,8 @@ typedef struct gb_reduction {
     const gb_step *step;
     gb_space kept, reduced; /* without the inner dimension that lanes walk */
     gb_space all_kept;
-    bool row; /* lanes walk a reduced dimension, else a kept one */
+    bool row;      /* lanes walk a reduced dimension, else a kept one */
+    bool together; /* a group a result: its items share the row */
     int64_t inner[GB_SPACE_OPS];
     int inner_axis;
     int64_t width; /* of the inner dimension */
@@ -26,10 +27,13 @@ typedef struct gb_reduction {
  * 65,535 rounds. */
 #define MAX_ROUNDS 16384
 
+enum { ITEMS = 64 }; /* of a group */
+
 static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
     int64_t reduced = gb_max(1, r->rows * r->columns);
     int64_t target = r->local == 1 ? 64 : 16384, least = r->local == 1 ? 4096 : 64;
+    if (r->together) target = 512, least = 4096;
     int64_t want =
         gb_min(gb_div_up(target, gb_max(1, r->units)), reduced * (r->row ? 1 : r->lanes) / least);
     want = gb_max(1, gb_min(want, 256));
@@ -44,10 +48,13 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
     r->block = gb_max(r->block, gb_div_up(r->units, (int64_t)caps->max_groups[0] * r->local));
 }
 
-static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s)
+static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s,
+                           bool together)
 {
-    *r = (gb_reduction){
-        .step = s, .kept = {.rank = s->n_kept}, .reduced = {.rank = s->rank - s->n_kept}};
+    *r = (gb_reduction){.step = s,
+                        .together = together,
+                        .kept = {.rank = s->n_kept},
+                        .reduced = {.rank = s->rank - s->n_kept}};
     for (int d = 0; d < s->rank; d++) {
         gb_space *to = d < s->n_kept ? &r->kept : &r->reduced;
         int at = d < s->n_kept ? d : d - s->n_kept;
@@ -67,8 +74,8 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     r->width = gb_space_pop(r->row ? &r->reduced : &r->kept, r->inner, &r->inner_axis);
     if (r->row) memset(r->inner + s->n_in, 0, sizeof(int64_t) * (size_t)s->n_out);
     bool wide = gb_gpu_wide_items(caps);
-    r->lanes = wide ? 16 : 1;
-    r->local = wide ? 1 : (int)gb_min(64, caps->max_local);
+    r->lanes = wide && !together ? 16 : 1;
+    r->local = wide && !together ? 1 : (int)gb_min(ITEMS, caps->max_local);
     int64_t outer = gb_space_count(&r->kept);
     r->units = r->row ? outer : outer * gb_div_up(r->width, r->lanes);
     r->rows = gb_space_count(&r->reduced);
@@ -77,12 +84,37 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     split(r, caps);
 }
 
-uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step)
+bool gb_reduce_group_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_reduction r;
-    plan_reduction(&r, caps, step);
+    plan_reduction(&r, caps, step, true);
+    return r.row && caps->max_local >= ITEMS && r.units <= caps->max_groups[0] &&
+           caps->local_memory >= ITEMS * 4u * (uint32_t)(r.n_values + 1);
+}
+
+bool gb_reduce_group_wanted(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_reduction r;
+    plan_reduction(&r, caps, step, true);
+    return !caps->cpu_hosted && r.columns >= ITEMS;
+}
+
+static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *step, bool together)
+{
+    gb_reduction r;
+    plan_reduction(&r, caps, step, together);
     if (r.segments == 1) return 0;
     return (uint64_t)(r.segments * r.n_values * gb_space_count(&r.all_kept)) * 4;
+}
+
+uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return scratch(caps, step, false);
+}
+
+uint64_t gb_reduce_group_scratch(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return scratch(caps, step, true);
 }
 
 /* --- the text of combiners --- */
@@ -170,6 +202,32 @@ static void define_merge(gb_gk *k, const gb_reduction *r)
             add_combine(t, s, j, value);
     }
     gb_text_add(t, "\n");
+}
+
+/* What items of a group tell each other. */
+static void define_shared(gb_gk *k, const gb_step *s)
+{
+    gb_text save = {0}, load = {0};
+    char name[16];
+    gb_gk_shared(k, "float", "s_n", ITEMS);
+    for (int j = 0; j < s->n_red; j++) {
+        const char *type = is_int(s, j) ? "int" : "float";
+        snprintf(name, sizeof name, "s_a%d", j);
+        gb_gk_shared(k, type, name, ITEMS);
+        gb_text_add(&save, " s_a%d[l_] = a%d[0];", j, j);
+        gb_text_add(&load, " %s x%d = s_a%d[l_];", type, j, j);
+        if (s->red[j] != GB_MOMENTS) continue;
+        snprintf(name, sizeof name, "s_m%d", j);
+        gb_gk_shared(k, type, name, ITEMS);
+        gb_text_add(&save, " s_m%d[l_] = m%d[0];", j, j);
+        gb_text_add(&load, " float y%d = s_m%d[l_];", j, j);
+    }
+    gb_gk_define(k, "SAVE(l_)", "%s", save.data ? save.data : "");
+    gb_gk_define(k, "FROM_SAVED(l_)", "%s", load.data ? load.data : "");
+    gb_gk_define(k, "ITEMS", "%d", ITEMS);
+    k->defs.failed = k->defs.failed || save.failed || load.failed;
+    gb_text_free(&save);
+    gb_text_free(&load);
 }
 
 static void define_result(gb_gk *k, const gb_reduction *r, const int64_t *inner)
@@ -316,11 +374,11 @@ static gb_status lower_join(gb_gpu_builder *b, const gb_reduction *r)
                         (const int64_t[3]){gb_div_up(kept, local), 1, 1});
 }
 
-gb_status gb_lower_reduce(gb_gpu_builder *b)
+static gb_status lower(gb_gpu_builder *b, bool together)
 {
     gb_reduction r;
     gb_gk k;
-    plan_reduction(&r, b->caps, b->step);
+    plan_reduction(&r, b->caps, b->step, together);
     if (r.units == 0) return GB_OK;
     gb_gk_begin(&k, b);
     gb_gk_local(&k, (uint32_t)r.local, 1, 1);
@@ -332,6 +390,7 @@ gb_status gb_lower_reduce(gb_gpu_builder *b)
     gb_space_walk(&k, &r.kept, "KEPT", "");
     gb_space_walk(&k, &r.reduced, "REDUCED", "r_");
     define_accumulators(&k, &r);
+    if (together) define_shared(&k, b->step);
     if (r.row) {
         define_merge(&k, &r);
     } else {
@@ -344,10 +403,22 @@ gb_status gb_lower_reduce(gb_gpu_builder *b)
         bind_outputs(&k, b->step);
         define_result(&k, &r, r.inner);
     }
-    const int64_t groups[3] = {gb_div_up(gb_div_up(r.units, r.block), r.local), r.segments, 1};
-    gb_status s = r.row ? gb_gk_finish(&k, "reduce.row", gb_shader_reduce_row, groups)
-                        : gb_gk_finish(&k, "reduce.column", gb_shader_reduce_column, groups);
+    const int64_t items = together ? 1 : r.local;
+    const int64_t groups[3] = {gb_div_up(gb_div_up(r.units, r.block), items), r.segments, 1};
+    gb_status s = together ? gb_gk_finish(&k, "reduce.group", gb_shader_reduce_group, groups)
+                  : r.row  ? gb_gk_finish(&k, "reduce.row", gb_shader_reduce_row, groups)
+                           : gb_gk_finish(&k, "reduce.column", gb_shader_reduce_column, groups);
     return s == GB_OK && r.segments > 1 ? lower_join(b, &r) : s;
+}
+
+gb_status gb_lower_reduce(gb_gpu_builder *b)
+{
+    return lower(b, false);
+}
+
+gb_status gb_lower_reduce_group(gb_gpu_builder *b)
+{
+    return lower(b, true);
 }
 
 /* --- the place of the extreme --- */

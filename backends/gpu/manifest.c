@@ -18,6 +18,8 @@ static bool lanes_of_a_gpu(const gb_gpu_caps *caps, const gb_step *step)
 const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_POINTWISE, "pointwise.rows", wide_items, NULL, gb_lower_pointwise_rows},
     {GB_STEP_POINTWISE, "pointwise.flat", NULL, NULL, gb_lower_pointwise_flat},
+    {GB_STEP_REDUCE, "reduce.group", gb_reduce_group_applies, gb_reduce_group_scratch,
+     gb_lower_reduce_group, gb_reduce_group_wanted},
     {GB_STEP_REDUCE, "reduce.lanes", NULL, gb_reduce_scratch, gb_lower_reduce},
     {GB_STEP_ARGREDUCE, "argreduce.item", gb_argreduce_applies, NULL, gb_lower_argreduce},
     {GB_STEP_MATMUL, "matmul.panel", gb_matmul_panel_applies, gb_matmul_panel_scratch,

@@ -17,5 +17,6 @@ extern const char gb_shader_conv_filter_block[];
 extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];
 extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
 extern const char gb_shader_tile[], gb_shader_split_join[];
+extern const char gb_shader_reduce_group[];
 
 #endif
