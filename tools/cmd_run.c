@@ -113,7 +113,8 @@ static gb_status work(job *j)
     if ((s = gb_onnx_read(j->args->files[0], &options, &j->graph, &j->err))) return s;
     if ((s = cli_open(j->args, &j->ctx, &j->dev, &j->err))) return s;
     if ((s = gb_store_create(j->dev, &j->store, &j->err))) return s;
-    if ((s = gb_program_create(j->store, j->graph, NULL, &j->program, &j->err))) return s;
+    const gb_program_options fast = {.math = GB_MATH_FAST};
+    if ((s = gb_program_create(j->store, j->graph, &fast, &j->program, &j->err))) return s;
     if ((s = gb_make_dirs(j->args->value[OPT_OUT], &j->err)) || (s = set_inputs(j))) return s;
     double start = cli_seconds();
     if ((s = gb_program_run(j->program, &j->err))) return s;

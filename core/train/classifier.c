@@ -105,7 +105,8 @@ static gb_status onnx_for(gb_classifier *c, int64_t n, onnx_program **out, gb_sh
         *in = gb_value_shape(g, gb_graph_input_at(g, 0));
         *classes = gb_value_shape(g, gb_graph_output_at(g, 0, NULL)).dim[1];
     }
-    if (!s) s = gb_program_create(c->store, g, NULL, &p->program, err);
+    const gb_program_options fast = {.math = GB_MATH_FAST};
+    if (!s) s = gb_program_create(c->store, g, &fast, &p->program, err);
     gb_graph_destroy(&g);
     if (s) {
         free_program(p);

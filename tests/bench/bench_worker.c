@@ -48,7 +48,8 @@ static gb_status open_onnx(worker *w, const char *path, int64_t batch, gb_error 
     if (s) return s;
     gb_bench_fill(&w->images);
     s = gb_store_create(w->dev, &w->store, err);
-    return s ? s : gb_program_create(w->store, w->graph, NULL, &w->program, err);
+    const gb_program_options fast = {.math = GB_MATH_FAST}; /* as gimbal run has it */
+    return s ? s : gb_program_create(w->store, w->graph, &fast, &w->program, err);
 }
 
 static gb_status open_all(worker *w, int argc, char **argv, gb_error *err)
