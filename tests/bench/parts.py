@@ -42,7 +42,7 @@ class Bench:
                         if d["usable"] and d["backend"] not in ("reference", "null")]
         if tiny:
             self.devices = [d for d in self.devices if d["backend"] == "cpu"]
-        self.unit = 0.1 if tiny else 16 if quick else 32  # seconds for a network of share 1
+        self.unit = 0.1 if tiny else 8 if quick else 16  # seconds for a network of share 1
         self.seconds, self.rounds = (0.05, 1) if tiny else (0.7, 3)
 
     def gimbal(self, *args, env=None, limit=300):

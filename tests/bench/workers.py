@@ -81,6 +81,11 @@ class Runner:
         self.worker, self.ms, self.error, self.about = None, [], None, ""
         self.rounds = 0
 
+    def prepare(self):
+        """Starts, compiles and warms up: these take long, and the machine's speed drifts."""
+        self.take(0, 1)
+        self.ms, self.rounds = [], 0
+
     def take(self, seconds, least):
         if self.error:
             return
@@ -106,9 +111,13 @@ def much_slower(runner, runners):
 
 
 def alternate(runners, seconds, least, rounds, budget, say=None):
-    """Times the runners by turns. Rounds end early when the budget (seconds) is spent; after the
+    """Prepares all runners, then times them by turns. Rounds end early when the budget (seconds) is spent; after the
     first, those that cannot be their group's best are left out. say: told of each turn."""
-    end, active = time.monotonic() + budget, list(runners)
+    for runner in runners:
+        runner.prepare()
+        if say:
+            say(f"  {runner.name} " + (f"failed: {runner.error}" if runner.error else "is ready"))
+    end, active = time.monotonic() + budget, [r for r in runners if not r.error]
     for turn in range(rounds):
         start = time.monotonic()
         for runner in active:
@@ -117,7 +126,7 @@ def alternate(runners, seconds, least, rounds, budget, say=None):
                 say(f"  {runner.name}: " + (runner.error or f"{runner.ms[-1]:.2f} ms"))
         active = [r for r in active if not r.error and not much_slower(r, active)]
         took = time.monotonic() - start
-        if turn and time.monotonic() + took > end:
+        if time.monotonic() + took > end:
             break
     for runner in runners:
         if runner.worker:
