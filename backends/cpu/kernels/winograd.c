@@ -41,7 +41,7 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     p.oh = back ? d->h : d->oh, p.ow = back ? d->w : d->ow, p.o = back ? d->c : d->o;
     p.pad_y = back ? 2 - d->pad_top : d->pad_top, p.pad_x = back ? 2 - d->pad_left : d->pad_left;
     p.tiles_h = ceil_div(p.oh, m), p.tiles_w = ceil_div(p.ow, m);
-    p.ldv = p.c + WINOGRAD_PAD, p.ldm = round_up(p.o, LANES) + WINOGRAD_PAD;
+    p.ldv = winograd_pitch(p.c), p.ldm = winograd_pitch(p.o);
     int64_t image = p.tiles_h * p.tiles_w;
     int64_t fit = TASK_BYTES / (4 * p.positions * (p.ldv + p.ldm));
     int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), TILES_MIN, TILES_MAX);

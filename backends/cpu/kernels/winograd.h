@@ -134,6 +134,13 @@ WINOGRAD void winograd_scatter(int positions, const vec *v, float *to, int64_t s
     }
 }
 
+/* From tile to tile: whole vectors, and rows of a register tile not all in one cache set. */
+static inline int64_t winograd_pitch(int64_t channels)
+{
+    int64_t floats = round_up(channels, LANES);
+    return floats % 512 ? floats : floats + WINOGRAD_PAD;
+}
+
 /* Where the vector of channels from c on begins: the last of them overlaps the one before it if
  * the channels do not fill vectors, so that nothing is read or written beyond them. */
 static inline int64_t winograd_channel(int64_t c, int64_t channels)

@@ -47,8 +47,8 @@ static plan plan_of(const gb_contraction *problem, int m)
     p.tiles_h = ceil_div(d->oh, m), p.tiles_w = ceil_div(d->ow, m);
     p.tiles = d->n * p.tiles_h * p.tiles_w;
     p.o_blocks = ceil_div(d->o, CHANNELS), p.c_blocks = ceil_div(d->c, CHANNELS);
-    p.ldx = widest(d->c, p.c_blocks) + WINOGRAD_PAD;
-    p.ldy = widest(d->o, p.o_blocks) + WINOGRAD_PAD;
+    p.ldx = winograd_pitch(widest(d->c, p.c_blocks));
+    p.ldy = winograd_pitch(widest(d->o, p.o_blocks));
     /* As many as a block has channels: a run then reads and writes dw's part as seldom as x. */
     p.run = widest(d->c, p.c_blocks);
     p.run = p.run < TILES_MIN ? TILES_MIN : min_of(p.run, TILES_MAX);
