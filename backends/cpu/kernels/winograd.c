@@ -6,8 +6,11 @@
 #include "backends/cpu/kernels/transpose.h"
 #include "backends/cpu/kernels/winograd.h"
 
-enum { TASKS_WANTED = 32, TILES_MIN = 24, TILES_MAX = 192, DEPTH = 256, AHEAD = 2 };
+enum { TASKS_WANTED = 32, TASKS_MIN = 8, TILES_MAX = 192, DEPTH = 256, AHEAD = 2 };
+/* Tiles of a task: more where the filters do not fit the caches, as every task reads them all. */
+enum { TILES_MIN = 24, TILES_MIN_FAR = 64 };
 #define TASK_BYTES (768 << 10)
+#define FILTERS_BYTES (4 << 20)
 
 typedef struct {
     int m, positions;
@@ -16,7 +19,7 @@ typedef struct {
     int64_t oh, ow, o, pad_y, pad_x; /* destination */
     int64_t tiles_h, tiles_w;        /* of an image */
     int64_t images, band;            /* of a task; band in rows of tiles */
-    int64_t image_groups, bands, panels;
+    int64_t image_groups, bands, panels, column_blocks;
     int64_t ldv, ldm;           /* from tile to tile: transformed inputs, products */
     int64_t stride_v, stride_m; /* from position to position */
     int64_t stride_u;           /* filters, from position to position */
@@ -44,13 +47,19 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     p.ldv = winograd_pitch(p.c), p.ldm = winograd_pitch(p.o);
     int64_t image = p.tiles_h * p.tiles_w;
     int64_t fit = TASK_BYTES / (4 * p.positions * (p.ldv + p.ldm));
-    int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), TILES_MIN, TILES_MAX);
+    bool far = 4 * p.positions * p.c * p.o > FILTERS_BYTES;
+    int64_t least = far ? TILES_MIN_FAR : TILES_MIN;
+    int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), least, TILES_MAX);
     p.images = clamp(tiles / image, 1, p.n);
     p.image_groups = ceil_div(p.n, p.images);
     p.bands = p.images > 1 ? 1 : ceil_div(p.tiles_h, clamp(tiles / p.tiles_w, 1, p.tiles_h));
     p.band = ceil_div(p.tiles_h, p.bands);
     tiles = p.images * p.band * p.tiles_w;
     p.panels = ceil_div(p.o, TILE_COLS);
+    /* Few tasks: each transforms its tiles for a block of the output channels alone, which holds a
+     * whole panel at least. */
+    int64_t most = p.o < TILE_COLS ? 1 : p.o / TILE_COLS;
+    p.column_blocks = min_of(most, ceil_div(TASKS_MIN, p.image_groups * p.bands));
     p.stride_u = p.panels * p.c * TILE_COLS;
     p.stride_v = tiles * p.ldv + WINOGRAD_PAD;
     p.stride_m = tiles * p.ldm + WINOGRAD_PAD;
@@ -108,6 +117,7 @@ WINOGRAD void transform_filters(const job *j, int m, int64_t task)
 /* A task's block of tiles. */
 typedef struct {
     int64_t image0, images, row0, rows;
+    int64_t panel0, panel1, col0, cols;
     float *v, *products;
 } unit;
 
@@ -124,15 +134,15 @@ WINOGRAD void store_outputs(const winograd *p, const vec *y, int a, float *to, i
 }
 
 /* The tile at (y0, x0) of the output. */
-WINOGRAD void transform_output(const winograd *p, int m, const float *from, float *image,
-                               int64_t y0, int64_t x0)
+WINOGRAD void transform_output(const winograd *p, const unit *u, int m, const float *from,
+                               float *image, int64_t y0, int64_t x0)
 {
     const int a = m + 2;
     int64_t rows = min_of(m, p->oh - y0), cols = min_of(m, p->ow - x0);
     float *to = image + (y0 * p->ow + x0) * p->o;
-    for (int64_t k = 0; k < p->o; k += LANES) {
+    for (int64_t k = 0; k < u->cols; k += LANES) {
         vec y[WINOGRAD_POSITIONS];
-        int64_t o = winograd_channel(k, p->o);
+        int64_t o = u->col0 + winograd_channel(k, u->cols);
         const float *position = from + o;
 #pragma GCC unroll 36
         for (int i = 0; i < a * a; i++, position += p->stride_m) {
@@ -172,7 +182,7 @@ static void multiply(const job *j, const unit *u, int64_t tiles, int position)
     float *to = u->products + position * p->stride_m;
     int64_t strips = ceil_div(tiles, TILE_ROWS);
     for (int64_t k0 = 0; k0 < p->c; k0 += DEPTH)
-        for (int64_t panel = 0; panel < p->panels; panel++) {
+        for (int64_t panel = u->panel0; panel < u->panel1; panel++) {
             const float *w = j->filters + position * p->stride_u + (panel * p->c + k0) * TILE_COLS;
             int64_t done = 0, col = panel * TILE_COLS;
             for (int64_t s = 0; s < strips; s++) {
@@ -191,19 +201,49 @@ static void multiply(const job *j, const unit *u, int64_t tiles, int position)
         }
 }
 
+/* Asks for the lines of that tile, to be written. */
+static void prefetch_output(const winograd *p, const unit *u, int m, const float *image, int64_t y0,
+                            int64_t x0)
+{
+    int64_t y1 = min_of(y0 + m, p->oh), x1 = min_of(x0 + m, p->ow);
+    for (int64_t y = y0; y < y1; y++)
+        for (int64_t x = x0; x < x1; x++)
+            for (int64_t o = 0; o < u->cols; o += 16)
+                __builtin_prefetch(image + (y * p->ow + x) * p->o + u->col0 + o, 1, 2);
+}
+
+WINOGRAD void transform_outputs(const job *j, const unit *u, int m)
+{
+    const winograd *p = j->p;
+    int64_t tile = 0, image = p->oh * p->ow * p->o;
+    float *to = j->args->c + u->image0 * image;
+    for (int64_t i = 0; i < u->images; i++, to += image)
+        for (int64_t y = u->row0; y < u->row0 + u->rows; y++)
+            for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
+                prefetch_output(p, u, m, to, y * m, (x + 1) * m);
+                transform_output(p, u, m, u->products + tile * p->ldm, to, y * m, x * m);
+            }
+}
+
 static void finish(const job *j, const unit *u)
 {
     const winograd *p = j->p;
     int64_t y0 = u->row0 * p->m, rows = min_of(u->rows * p->m, p->oh - y0);
     int64_t row0 = (u->image0 * p->oh + y0) * p->ow; /* one image, or all rows of several */
-    gb_epilogue_apply(&j->args->epilogue, j->args->c + row0 * p->o, row0, u->images * rows * p->ow,
-                      0, p->o, p->o);
+    gb_epilogue_apply(&j->args->epilogue, j->args->c + row0 * p->o + u->col0, row0,
+                      u->images * rows * p->ow, u->col0, u->cols, p->o);
 }
 
 WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
 {
     const winograd *p = j->p;
-    unit u = {.image0 = task / p->bands * p->images, .row0 = task % p->bands * p->band};
+    int64_t block = task % p->column_blocks, part = task / p->column_blocks;
+    unit u = {.image0 = part / p->bands * p->images,
+              .row0 = part % p->bands * p->band,
+              .panel0 = p->panels * block / p->column_blocks,
+              .panel1 = p->panels * (block + 1) / p->column_blocks};
+    u.col0 = u.panel0 * TILE_COLS;
+    u.cols = min_of(u.panel1 * TILE_COLS, p->o) - u.col0;
     u.images = min_of(p->images, p->n - u.image0);
     u.rows = min_of(p->band, p->tiles_h - u.row0);
     if (u.rows <= 0) return;
@@ -211,12 +251,7 @@ WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
     u.products = u.v + p->positions * p->stride_v;
     int64_t tile = transform_input(j, &u, m);
     for (int i = 0; i < p->positions; i++) multiply(j, &u, tile, i);
-    float *to = j->args->c + u.image0 * p->oh * p->ow * p->o;
-    tile = 0;
-    for (int64_t i = 0; i < u.images; i++, to += p->oh * p->ow * p->o)
-        for (int64_t y = u.row0; y < u.row0 + u.rows; y++)
-            for (int64_t x = 0; x < p->tiles_w; x++, tile++)
-                transform_output(p, m, u.products + tile * p->ldm, to, y * m, x * m);
+    transform_outputs(j, &u, m);
     finish(j, &u);
 }
 
@@ -261,8 +296,10 @@ static void run_for(const gb_contraction_plan *plan, const gb_contraction_args *
     memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));
     if (args->packed) j.filters = args->packed;
     if (!args->ready)
-        gb_pool_run(plan->cpu.pool, p.panels * ceil_div(p.c, 16), m == 2 ? filters_2 : filters_4, &j);
-    gb_pool_run(plan->cpu.pool, p.image_groups * p.bands, m == 2 ? unit_2 : unit_4, &j);
+        gb_pool_run(plan->cpu.pool, p.panels * ceil_div(p.c, 16), m == 2 ? filters_2 : filters_4,
+                    &j);
+    gb_pool_run(plan->cpu.pool, p.image_groups * p.bands * p.column_blocks,
+                m == 2 ? unit_2 : unit_4, &j);
 }
 
 static bool can_2(const gb_cpu *cpu, const gb_contraction *p)
