@@ -523,9 +523,11 @@ static gb_status lower(gb_graph *g, bool lean, gb_plan **plan, gb_error *err)
 /* Takes the place of g. */
 static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recomputed *done, gb_error *err)
 {
-    if (!options->no_fusion && !options->lean) g = gb_scale_filters(g, err);
-    gb_graph *fused = options->no_fusion || !g ? g : gb_fuse(g, err);
-    if (fused != g) gb_graph_destroy(&g);
+    gb_graph *folded = options->no_fusion ? g : gb_fold(g, err);
+    if (folded != g) gb_graph_destroy(&g);
+    if (folded && !options->no_fusion && !options->lean) folded = gb_scale_filters(folded, err);
+    gb_graph *fused = options->no_fusion || !folded ? folded : gb_fuse(folded, err);
+    if (fused != folded) gb_graph_destroy(&folded);
     gb_graph *mixed = fused && options->small ? gb_mix_precision(fused, options->small, err) : fused;
     if (mixed != fused) gb_graph_destroy(&fused);
     if (options->no_fusion) {

@@ -2,6 +2,7 @@
  *
  *   expand   composites and pointwise operators become core operators; equal nodes are shared,
  *            dead ones dropped
+ *   fold     what is constant is evaluated
  *   scale    filters take over scales by channel, where no state changes
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
  *   precision values that may are marked to lie in memory as 16-bit floats
@@ -19,6 +20,7 @@
 
 /* Each makes a new graph; free it with gb_graph_destroy. NULL on failure. */
 gb_graph *gb_expand(const gb_graph *g, gb_error *err);
+gb_graph *gb_fold(const gb_graph *g, gb_error *err);
 gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
 /* Marks values as small and has contractions read small operands. */
 gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err);

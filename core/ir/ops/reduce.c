@@ -57,6 +57,24 @@ static gb_value unary(gb_graph *g, gb_prim p, gb_value v, gb_dtype dtype)
     return gb_pointwise(g, &b, y, &v, 1, dtype, &space);
 }
 
+/* The extreme of nothing, for a type without infinities: the other end of its range. */
+static gb_value empty_extreme(gb_graph *g, const gb_node *n, bool max)
+{
+    static const struct {
+        gb_dtype type;
+        int32_t low, high;
+    } ranges[] = {{GB_BOOL, 0, 1},          {GB_U8, 0, UINT8_MAX},   {GB_I8, INT8_MIN, INT8_MAX},
+                  {GB_U16, 0, UINT16_MAX},  {GB_I16, INT16_MIN, INT16_MAX},
+                  {GB_U32, 0, INT32_MAX},   {GB_U64, 0, INT32_MAX}};
+    gb_dtype t = gb_dtype_at(g, n->out[0]);
+    int32_t value = max ? INT32_MIN : INT32_MAX; /* devices hold integers in 32 bits */
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        if (ranges[i].type == t) value = max ? ranges[i].low : ranges[i].high;
+    gb_xb b = {0};
+    gb_shape space = *gb_shape_ptr(g, n->out[0]);
+    return gb_pointwise(g, &b, gb_x_iconst(&b, value), NULL, 0, t, &space);
+}
+
 static void expand_reduce(gb_graph *g, const gb_node *n, gb_value *out)
 {
     const recipe *r = recipes;
@@ -68,6 +86,10 @@ static void expand_reduce(gb_graph *g, const gb_node *n, gb_value *out)
     double count = 1;
     for (int i = 0; i < c.space.rank; i++)
         if (c.mask >> i & 1) count *= (double)c.space.dim[i];
+    if (count == 0 && (r->red == GB_MAX || r->red == GB_MIN) && !gb_dtype_is_float(gb_dtype_at(g, x))) {
+        out[0] = empty_extreme(g, n, r->red == GB_MAX);
+        return;
+    }
     gb_xb b = {0};
     gb_x e = gb_x_operand(&b, g, &x, 0);
     bool whole = gb_x_type(&b, e) == 'i';
