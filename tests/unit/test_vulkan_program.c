@@ -51,7 +51,7 @@ static void add_step(gb_test_plan *t, gb_prim p, double constant, int in0, int i
     s->in[0].buffer = in0, s->in[1].buffer = in1, s->out[0].buffer = out;
     s->expr = combine(t, p, constant);
     s->scratch.buffer = -1;
-    s->flops = out == A ? 3e10 : 0; /* so much that a new part begins behind it */
+    s->flops = out == A ? 9e10 : 0; /* so much that it goes in portions, and a new part begins */
 }
 
 /* c = a + b; a = c / 2; d = c * b: every kind of hazard from step to step and from run to run. */
