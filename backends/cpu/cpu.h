@@ -66,8 +66,8 @@ gb_status gb_cpu_make_pool(gb_backend_device *dev, const gb_step *step, gb_cpu_s
 gb_status gb_cpu_make_gather(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
                              gb_error *err);
 
-/* The step on f32 instead of 16-bit floats; false: there were none. */
-bool gb_cpu_widen(const gb_step *step, gb_step *wide);
+/* The step on f32 instead of 16-bit floats: bytes of scratch for the copies; 0: there were none. */
+uint64_t gb_cpu_widen(const gb_step *step, gb_step *wide);
 /* A step with 16-bit floats, by loops that know f32 alone. */
 gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, gb_cpu_make make,
                               gb_cpu_step *out, gb_error *err);

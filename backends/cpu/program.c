@@ -31,8 +31,10 @@ void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
 {
     gb_step wide;
     *answer = (gb_answer){.ok = true, .variant = "loops"};
-    if (makers[step->kind] != gb_cpu_make_contraction) return;
-    gb_cpu_query_contraction(dev, gb_cpu_widen(step, &wide) ? &wide : step, answer);
+    uint64_t copies = knows_halves(step->kind) ? 0 : gb_cpu_widen(step, &wide);
+    if (makers[step->kind] == gb_cpu_make_contraction)
+        gb_cpu_query_contraction(dev, copies ? &wide : step, answer);
+    answer->scratch_bytes += copies;
 }
 
 int gb_cpu_variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/base/half.h"
+#include "backends/cpu/loops/loops.h"
 
 void gb_cpu_space_sort(gb_cpu_space *space, const int64_t *dim, const int64_t *stride, int first,
                        int last)
@@ -124,22 +124,42 @@ static void store_run(const int32_t *restrict in, int64_t stride, int64_t n, int
         for (int64_t i = 0; i < n; i++) x[i * stride] = in[i];
 }
 
-static void load_half_run(gb_storage s, const uint16_t *restrict x, int64_t stride, int64_t n,
-                          float *restrict out)
+/* A strided run is gathered into short contiguous ones. */
+#define SHORT_RUN 256
+
+static const gb_halves *halves_of(gb_storage s)
 {
-    if (s == GB_S_F16)
-        for (int64_t i = 0; i < n; i++) out[i] = gb_f16_to_f32(x[i * stride]);
-    else
-        for (int64_t i = 0; i < n; i++) out[i] = gb_bf16_to_f32(x[i * stride]);
+    return &gb_halves_for(gb_isa_best())[s == GB_S_F16 ? 0 : 1];
 }
 
-static void store_half_run(gb_storage s, const float *restrict in, int64_t stride, int64_t n,
+static void load_half_run(const gb_halves *h, const uint16_t *restrict x, int64_t stride, int64_t n,
+                          float *restrict out)
+{
+    if (stride == 1) {
+        h->widen(x, n, out);
+        return;
+    }
+    uint16_t gathered[SHORT_RUN];
+    for (int64_t done = 0; done < n; done += SHORT_RUN) {
+        int64_t count = n - done < SHORT_RUN ? n - done : SHORT_RUN;
+        for (int64_t i = 0; i < count; i++) gathered[i] = x[(done + i) * stride];
+        h->widen(gathered, count, out + done);
+    }
+}
+
+static void store_half_run(const gb_halves *h, const float *restrict in, int64_t stride, int64_t n,
                            uint16_t *restrict x)
 {
-    if (s == GB_S_F16)
-        for (int64_t i = 0; i < n; i++) x[i * stride] = gb_f32_to_f16(in[i]);
-    else
-        for (int64_t i = 0; i < n; i++) x[i * stride] = gb_f32_to_bf16(in[i]);
+    if (stride == 1) {
+        h->narrow(in, n, x);
+        return;
+    }
+    uint16_t narrow[SHORT_RUN];
+    for (int64_t done = 0; done < n; done += SHORT_RUN) {
+        int64_t count = n - done < SHORT_RUN ? n - done : SHORT_RUN;
+        h->narrow(in + done, count, narrow);
+        for (int64_t i = 0; i < count; i++) x[(done + i) * stride] = narrow[i];
+    }
 }
 
 /* Calls body with `run` elements from offset p.offset to position `done` of the range. */
@@ -160,24 +180,28 @@ static void store_half_run(gb_storage s, const float *restrict in, int64_t strid
 
 void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
 {
-    if (gb_storage_size(w->storage) == 4)
+    if (gb_storage_size(w->storage) == 4) {
         EACH_RUN(w, start, n,
                  load_run((const int32_t *)base + p.offset, stride, run, (int32_t *)out + done));
-    else
-        EACH_RUN(w, start, n,
-                 load_half_run(w->storage, (const uint16_t *)base + p.offset, stride, run,
-                               (float *)out + done));
+        return;
+    }
+    const gb_halves *halves = halves_of(w->storage);
+    EACH_RUN(
+        w, start, n,
+        load_half_run(halves, (const uint16_t *)base + p.offset, stride, run, (float *)out + done));
 }
 
 void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const void *in)
 {
-    if (gb_storage_size(w->storage) == 4)
+    if (gb_storage_size(w->storage) == 4) {
         EACH_RUN(w, start, n,
                  store_run((const int32_t *)in + done, stride, run, (int32_t *)base + p.offset));
-    else
-        EACH_RUN(w, start, n,
-                 store_half_run(w->storage, (const float *)in + done, stride, run,
-                                (uint16_t *)base + p.offset));
+        return;
+    }
+    const gb_halves *halves = halves_of(w->storage);
+    EACH_RUN(
+        w, start, n,
+        store_half_run(halves, (const float *)in + done, stride, run, (uint16_t *)base + p.offset));
 }
 
 void gb_walk_offsets(const gb_walk *w, int64_t start, int64_t n, int32_t *out)

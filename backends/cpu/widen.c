@@ -12,15 +12,19 @@
 typedef struct {
     gb_step step; /* the same on f32 */
     gb_cpu_step inner;
-    float *copy[OPERANDS]; /* inputs, then outputs from GB_MAX_STEP_IN on; NULL: as it is */
+    /* inputs, then outputs from GB_MAX_STEP_IN on */
+    bool half[OPERANDS];
+    uint64_t at[OPERANDS]; /* of its copy in the scratch area */
     gb_walk walk[OPERANDS];
     int64_t count[OPERANDS];
+    uint64_t bytes; /* of all copies: the inner step's scratch lies behind them */
 } widened;
 
 typedef struct {
     const widened *w;
     int operand;
     void *memory;
+    float *copy;
 } conversion;
 
 static bool is_half(const gb_operand *o)
@@ -47,20 +51,26 @@ static void widen_operand(gb_operand *o, gb_walk *walk, int64_t *count)
     o->storage = GB_S_F32;
 }
 
-bool gb_cpu_widen(const gb_step *step, gb_step *wide)
+static void find_copies(const gb_step *step, widened *w)
 {
-    gb_walk walk;
-    int64_t count;
-    bool any = false;
-    *wide = *step;
+    w->step = *step;
     for (int k = 0; k < OPERANDS; k++) {
-        gb_operand *o = k < GB_MAX_STEP_IN ? &wide->in[k] : &wide->out[k - GB_MAX_STEP_IN];
-        if (k < GB_MAX_STEP_IN ? k >= step->n_in : k - GB_MAX_STEP_IN >= step->n_out) continue;
-        if (!is_half(o)) continue;
-        widen_operand(o, &walk, &count);
-        any = true;
+        int i = k < GB_MAX_STEP_IN ? k : k - GB_MAX_STEP_IN;
+        gb_operand *o = k < GB_MAX_STEP_IN ? &w->step.in[i] : &w->step.out[i];
+        w->half[k] = i < (k < GB_MAX_STEP_IN ? step->n_in : step->n_out) && is_half(o);
+        if (!w->half[k]) continue;
+        widen_operand(o, &w->walk[k], &w->count[k]);
+        w->at[k] = w->bytes;
+        w->bytes += ((uint64_t)w->count[k] * sizeof(float) + 255) / 256 * 256;
     }
-    return any;
+}
+
+uint64_t gb_cpu_widen(const gb_step *step, gb_step *wide)
+{
+    widened w = {.bytes = 0};
+    find_copies(step, &w);
+    *wide = w.step;
+    return w.bytes;
 }
 
 static void load_task(void *ctx, int64_t task, int worker)
@@ -68,7 +78,7 @@ static void load_task(void *ctx, int64_t task, int worker)
     const conversion *c = ctx;
     int64_t start = task * TASK_ELEMENTS, n = c->w->count[c->operand] - start;
     gb_walk_load(&c->w->walk[c->operand], c->memory, start, n < TASK_ELEMENTS ? n : TASK_ELEMENTS,
-                 c->w->copy[c->operand] + start);
+                 c->copy + start);
 }
 
 static void store_task(void *ctx, int64_t task, int worker)
@@ -76,12 +86,13 @@ static void store_task(void *ctx, int64_t task, int worker)
     const conversion *c = ctx;
     int64_t start = task * TASK_ELEMENTS, n = c->w->count[c->operand] - start;
     gb_walk_store(&c->w->walk[c->operand], c->memory, start, n < TASK_ELEMENTS ? n : TASK_ELEMENTS,
-                  c->w->copy[c->operand] + start);
+                  c->copy + start);
 }
 
-static void convert(const widened *w, gb_pool *pool, int operand, void *memory, gb_pool_fn fn)
+static void convert(const widened *w, gb_pool *pool, int operand, void *memory, float *copy,
+                    gb_pool_fn fn)
 {
-    conversion c = {w, operand, memory};
+    conversion c = {w, operand, memory, copy};
     gb_pool_run(pool, (w->count[operand] + TASK_ELEMENTS - 1) / TASK_ELEMENTS, fn, &c);
 }
 
@@ -89,54 +100,41 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
 {
     const widened *w = s->state;
     gb_cpu_step inner = w->inner;
+    char *scratch = s->at.scratch;
     inner.at = s->at;
-    for (int k = 0; k < GB_MAX_STEP_IN; k++) {
-        if (!w->copy[k]) continue;
-        convert(w, workers->pool, k, s->at.in[k], load_task);
-        inner.at.in[k] = w->copy[k];
+    inner.at.scratch = scratch + w->bytes;
+    for (int k = 0; k < OPERANDS; k++) {
+        if (!w->half[k]) continue;
+        float *copy = (float *)(scratch + w->at[k]);
+        if (k < GB_MAX_STEP_IN) {
+            convert(w, workers->pool, k, s->at.in[k], copy, load_task);
+            inner.at.in[k] = copy;
+        } else {
+            inner.at.out[k - GB_MAX_STEP_IN] = copy;
+        }
     }
-    for (int k = 0; k < GB_MAX_STEP_OUT; k++)
-        if (w->copy[GB_MAX_STEP_IN + k]) inner.at.out[k] = w->copy[GB_MAX_STEP_IN + k];
     inner.run(&inner, workers);
-    for (int k = 0; k < GB_MAX_STEP_OUT; k++)
-        if (w->copy[GB_MAX_STEP_IN + k])
-            convert(w, workers->pool, GB_MAX_STEP_IN + k, s->at.out[k], store_task);
+    for (int k = GB_MAX_STEP_IN; k < OPERANDS; k++)
+        if (w->half[k])
+            convert(w, workers->pool, k, s->at.out[k - GB_MAX_STEP_IN],
+                    (float *)(scratch + w->at[k]), store_task);
 }
 
 static void free_state(void *state)
 {
     widened *w = state;
     if (w->inner.free) w->inner.free(w->inner.state);
-    for (int k = 0; k < OPERANDS; k++) free(w->copy[k]);
     free(w);
-}
-
-static bool allocate_copies(widened *w, const gb_step *step)
-{
-    for (int k = 0; k < OPERANDS; k++) {
-        bool input = k < GB_MAX_STEP_IN;
-        int i = input ? k : k - GB_MAX_STEP_IN;
-        if (i >= (input ? step->n_in : step->n_out)) continue;
-        gb_operand o = input ? step->in[i] : step->out[i];
-        if (!is_half(&o)) continue;
-        widen_operand(&o, &w->walk[k], &w->count[k]);
-        size_t bytes = ((size_t)w->count[k] * sizeof(float) + 63) / 64 * 64;
-        w->copy[k] = aligned_alloc(64, bytes ? bytes : 64);
-        if (!w->copy[k]) return false;
-    }
-    return true;
 }
 
 gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, gb_cpu_make make,
                               gb_cpu_step *out, gb_error *err)
 {
     widened *w = calloc(1, sizeof *w);
-    if (!w || !allocate_copies(w, step)) {
-        if (w) free_state(w);
-        return gb_fail(err, GB_OUT_OF_MEMORY, step->path, "use f32 or a smaller batch",
-                       "no memory for f32 copies of 16-bit operands");
-    }
-    gb_cpu_widen(step, &w->step);
+    if (!w)
+        return gb_fail(err, GB_OUT_OF_MEMORY, step->path, "close other programs",
+                       "no memory to prepare a step");
+    find_copies(step, w);
     gb_status s = make(dev, &w->step, &w->inner, err);
     if (s) {
         free_state(w);

@@ -5,10 +5,9 @@
  *   - it is an input, a state, an output or has one element,
  *   - it is a sum or statistic (Reduce), or belongs to the update of states,
  *   - nothing but the update reads it: gradients of parameters go there as they were summed up,
- *   - it lies within an operator that keeps f32 (a loss, a softmax, a normalization): made by one and
- *     read, element by element, by such alone.
- * Contractions read small operands only: parameters and whatever else is f32 get one copy, made anew
- * each run, which all contractions share. */
+ *   - it lies within an operator that keeps f32 (a loss, a softmax, a normalization): made by one
+ * and read, element by element, by such alone. Contractions read small operands only: parameters
+ * and whatever else is f32 get one copy, made anew each run, which all contractions share. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -125,7 +124,8 @@ static gb_value view_again(pass *p, const gb_node *n, gb_value source)
 {
     gb_graph *to = p->r.to;
     gb_value in[GB_MAX_STEP_IN] = {source};
-    for (int k = 1; k < n->n_in && k < GB_MAX_STEP_IN; k++) in[k] = gb_rewrite_value(&p->r, n->in[k]);
+    for (int k = 1; k < n->n_in && k < GB_MAX_STEP_IN; k++)
+        in[k] = gb_rewrite_value(&p->r, n->in[k]);
     gb_node *copy = gb_graph_append(to, n->op, in, n->n_in, n->attr, n->n_attr, 1, NULL);
     if (!copy) return GB_NONE;
     gb_value out = copy->out[0];
@@ -166,8 +166,10 @@ static void emit(pass *p, const gb_node *n)
 {
     gb_graph *to = p->r.to;
     int before = to->n_nodes;
-    if (is_contraction(n) && gb_dtype_is_float(gb_dtype_at(p->g, n->in[0]))) emit_contraction(p, n);
-    else gb_rewrite_copy(&p->r, n);
+    if (is_contraction(n) && gb_dtype_is_float(gb_dtype_at(p->g, n->in[0])))
+        emit_contraction(p, n);
+    else
+        gb_rewrite_copy(&p->r, n);
     if (gb_graph_failed(to) || to->n_nodes == before) return;
     for (int k = 0; k < n->n_out; k++)
         if (is_small(p, n->out[k])) to->value[p->r.map[n->out[k]]].storage = p->small;
@@ -185,7 +187,8 @@ gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err)
     p.read = calloc(n, 1);
     char *updates = calloc(n, 1);
     if (!p.root || !p.copy || !p.f32 || !p.wanted || !p.read || !updates) {
-        gb_fail(err, GB_OUT_OF_MEMORY, NULL, "use a smaller model", "no memory to compile the graph");
+        gb_fail(err, GB_OUT_OF_MEMORY, NULL, "use a smaller model",
+                "no memory to compile the graph");
     } else if (gb_rewrite_begin(&p.r, g, err)) {
         decide(&p, updates);
         for (int i = 0; i < g->n_nodes && !gb_graph_failed(p.r.to); i++)

@@ -1,6 +1,6 @@
-/* Dynamic loss scaling (Micikevicius et al. 2018, arXiv:1710.03740): gradients that are too small for
- * f16 are carried times a scale, which follows what still fits. The scale and the number of good steps
- * since it changed are states of the store, so that a run resumes where it was. */
+/* Dynamic loss scaling (Micikevicius et al. 2018, arXiv:1710.03740): gradients that are too small
+ * for f16 are carried times a scale, which follows what still fits. The scale and the number of
+ * good steps since it changed are states of the store, so that a run resumes where it was. */
 #include "core/train/trainer.h"
 
 #define LARGEST_SCALE 16777216.0 /* 2^24 */
@@ -49,15 +49,17 @@ static gb_value to_vector(gb_graph *g, gb_value v)
     return GB_OP(g, "Reshape", GB_ARGS(v), GB_INTS("shape", &one, 1));
 }
 
-/* Twice the scale after enough good steps, half of it after a bad one; where usable is false the loss
- * itself was not finite, which no scale mends. */
+/* Twice the scale after enough good steps, half of it after a bad one; where usable is false the
+ * loss itself was not finite, which no scale mends. */
 static void update_scale(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value good,
                          gb_value usable)
 {
     gb_value zero = gb_graph_float(g, 0), two = gb_graph_float(g, 2);
     gb_value steps = gb_op2(g, "Add", s->good_steps, gb_graph_float(g, 1));
-    gb_value enough = gb_op2(g, "GreaterOrEqual", steps, gb_graph_float(g, (double)r->growth_steps));
-    gb_value more = gb_op2(g, "Min", gb_op2(g, "Mul", s->scale, two), gb_graph_float(g, LARGEST_SCALE));
+    gb_value enough =
+        gb_op2(g, "GreaterOrEqual", steps, gb_graph_float(g, (double)r->growth_steps));
+    gb_value more =
+        gb_op2(g, "Min", gb_op2(g, "Mul", s->scale, two), gb_graph_float(g, LARGEST_SCALE));
     gb_value less = gb_op2(g, "Max", gb_op2(g, "Div", s->scale, two), gb_graph_float(g, 1));
     gb_value scale = gb_op3(g, "Where", good, gb_op3(g, "Where", enough, more, s->scale), less);
     gb_value count = gb_op3(g, "Where", good, gb_op3(g, "Where", enough, zero, steps), zero);
@@ -66,8 +68,8 @@ static void update_scale(gb_graph *g, const gb_scaling *s, const gb_recipe *r, g
     gb_graph_update(g, s->good_steps, gb_op3(g, "Where", usable, count, s->good_steps));
 }
 
-gb_value gb_scaling_end(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value *grad, size_t n,
-                        gb_value usable)
+gb_value gb_scaling_end(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value *grad,
+                        size_t n, gb_value usable)
 {
     if (!s->scale) return usable;
     gb_graph_path(g, "loss_scale");
@@ -78,7 +80,8 @@ gb_value gb_scaling_end(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb
     gb_value skipped = gb_op3(g, "Where", good, gb_graph_float(g, 0), gb_graph_float(g, 1));
     gb_value parts[2] = {to_vector(g, s->scale), to_vector(g, skipped)};
     update_scale(g, s, r, good, usable);
-    gb_graph_output(g, "scaling", GB_OP(g, "Concat", GB_ARGS(parts[0], parts[1]), GB_INT("axis", 0)));
+    gb_graph_output(g, "scaling",
+                    GB_OP(g, "Concat", GB_ARGS(parts[0], parts[1]), GB_INT("axis", 0)));
     return gb_op2(g, "And", usable, good);
 }
 
@@ -93,6 +96,8 @@ gb_status gb_scaling_read(const gb_recipe *r, gb_program *p, int64_t step, gb_st
     result->skipped = gb_tensor_get(&values, 1) != 0;
     gb_tensor_free(&values);
     if (!result->skipped || result->loss_scale > 1) return GB_OK;
-    return gb_fail(err, GB_NOT_FINITE, "precision", "use precision bf16 or f32, or lower the learning rate",
-                   "the gradients of step %lld do not fit into f16 even at a loss scale of 1", (long long)step);
+    return gb_fail(err, GB_NOT_FINITE, "precision",
+                   "use precision bf16 or f32, or lower the learning rate",
+                   "the gradients of step %lld do not fit into f16 even at a loss scale of 1",
+                   (long long)step);
 }

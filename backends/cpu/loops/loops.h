@@ -58,4 +58,13 @@ typedef struct gb_loops {
 
 const gb_loops *gb_loops_for(gb_isa isa);
 
+/* Conversions of n 16-bit floats, rounded to nearest even: equal on all instruction sets, but for the
+ * bits of NaN. */
+typedef struct gb_halves {
+    void (*widen)(const uint16_t *x, int64_t n, float *y);
+    void (*narrow)(const float *x, int64_t n, uint16_t *y);
+} gb_halves;
+
+const gb_halves *gb_halves_for(gb_isa isa); /* f16, bf16 */
+
 #endif

@@ -1,7 +1,9 @@
 #include "backends/cpu/loops/loops.h"
 
 extern const gb_loops gb_loops_baseline;
+extern const gb_halves gb_halves_baseline[];
 #ifdef __x86_64__
+extern const gb_halves gb_halves_avx2[], gb_halves_avx512[];
 extern const gb_loops gb_loops_avx2, gb_loops_avx512;
 #endif
 
@@ -13,4 +15,14 @@ const gb_loops *gb_loops_for(gb_isa isa)
 #endif
     (void)isa;
     return &gb_loops_baseline;
+}
+
+const gb_halves *gb_halves_for(gb_isa isa)
+{
+#ifdef __x86_64__
+    if (isa == GB_ISA_AVX512) return gb_halves_avx512;
+    if (isa == GB_ISA_AVX2 && __builtin_cpu_supports("f16c")) return gb_halves_avx2;
+#endif
+    (void)isa;
+    return gb_halves_baseline;
 }
