@@ -49,8 +49,30 @@ uint gb_mulhi(uint a, uint b)
     return mul_hi(a, b);
 }
 
+// Drivers on CPUs convert one by one, in functions; integer arithmetic becomes vectors.
+#ifdef GB_SOFT_HALF
+float gb_from_f16(ushort h)
+{
+    uint a = h & 0x7fffu, e = a >> 10, m = a & 0x3ffu;
+    uint normal = (a << 13) + 0x38000000u, special = 0x7f800000u | m << 13;
+    uint small = as_uint((float)(int)m * 0x1p-24f); // exact
+    return as_float((e == 31u ? special : e == 0u ? small : normal) | (uint)(h & 0x8000u) << 16);
+}
+
+ushort gb_to_f16(float x)
+{
+    uint u = as_uint(x), a = u & 0x7fffffffu;
+    uint normal = ((a + 0xfffu + (a >> 13 & 1u)) >> 13) - 0x1c000u;
+    uint small = as_uint(as_float(a) + 0.5f) - 0x3f000000u; // the addition rounds
+    uint r = a < 0x38800000u ? small : a < 0x477ff000u ? normal : a <= 0x7f800000u ? 0x7c00u : 0x7e00u;
+    return (ushort)(r | (u >> 16 & 0x8000u));
+}
+#define GB_LOAD_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])
+#define GB_STORE_F16(b, i, v) ((__global ushort *)(b))[i] = gb_to_f16(v)
+#else
 #define GB_LOAD_F16(b, i) vload_half(i, b)
 #define GB_STORE_F16(b, i, v) vstore_half_rte(v, i, b)
+#endif
 #define GB_LOAD_BF16(b, i) as_float((uint)(b)[i] << 16)
 #define GB_STORE_BF16(b, i, v) (b)[i] = gb_to_bf16(v)
 ushort gb_to_bf16(float x)

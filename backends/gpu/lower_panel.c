@@ -55,17 +55,51 @@ static int64_t matmul_packs(const gb_panel *p, const gb_step *s)
     return shared_b(&s->in[1]) ? 1 : gb_space_count(&p->batch);
 }
 
+/* A of 16-bit floats is widened once, as one run of memory that keeps its strides. */
+static bool is_one_run(const gb_operand *o)
+{
+    int64_t count = 1, reach = 1;
+    for (int d = 0; d < o->rank; d++) {
+        if (o->dim[d] > 1 && o->stride[d] <= 0) return false;
+        count *= o->dim[d];
+        reach += (o->dim[d] - 1) * o->stride[d];
+    }
+    return count == reach;
+}
+
+/* The run as lines of an image, for the kernel that copies these. */
+static gb_operand widened_run(const gb_operand *x)
+{
+    gb_operand o = *x;
+    int64_t line = x->dim[x->rank - 1], count = 1;
+    for (int d = 0; d < x->rank; d++) count *= x->dim[d];
+    o.rank = 4;
+    for (int d = 0; d < 4; d++) o.dim[d] = o.stride[d] = 1;
+    o.dim[0] = count / line;
+    o.stride[0] = o.dim[1] = line;
+    return o;
+}
+
+static gb_halo matmul_copy(const gb_operand *image)
+{
+    return (gb_halo){
+        .image = image, .up = {1, 1}, .height = 1, .width = 1, .copy = image->storage != GB_S_F32};
+}
+
 uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_panel p;
+    const gb_operand run = widened_run(&step->in[0]);
+    const gb_halo copy = matmul_copy(&run);
     plan_matmul(&p, caps, step);
-    return packed_bytes(&p, matmul_packs(&p, step));
+    return gb_halo_bytes(&copy) + packed_bytes(&p, matmul_packs(&p, step));
 }
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
-    return gb_gpu_wide_items(caps) && gb_all_f32(step) && gb_not_empty(&step->in[0]) &&
-           gb_not_empty(&step->in[1]);
+    const gb_operand *x = &step->in[0];
+    return gb_gpu_wide_items(caps) && gb_not_empty(x) && gb_not_empty(&step->in[1]) &&
+           (x->storage == GB_S_F32 || is_one_run(x));
 }
 
 gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
@@ -81,8 +115,11 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     for (int d = 0; d < pack.batch.rank; d++) pack.batch.dim[d] = p.batch.dim[d];
     gb_space_op(&pack.batch, "b", y->stride);
     gb_space_op(&pack.batch, "p", p.batch.stride[1]);
-    const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
-    gb_status status = gb_panel_pack(b, &p, &pack, *y, 0, bytes);
+    const gb_operand run = widened_run(&s->in[0]);
+    const gb_halo copy = matmul_copy(&run);
+    const uint64_t at = gb_halo_bytes(&copy), bytes = packed_bytes(&p, matmul_packs(&p, s));
+    gb_status status = gb_halo_copy(b, &copy);
+    if (status == GB_OK) status = gb_panel_pack(b, &p, &pack, *y, at, bytes);
     if (status != GB_OK) return status;
 
     gb_place place[GB_MAX_STEP_IN + 1];
@@ -91,8 +128,11 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
         place[i] = (gb_place){.m = {0, 0, o->stride[r - 2]}, .n = o->stride[r - 1]};
     }
     gb_gk_begin(&k, b);
-    gb_gk_operand(&k, "a", &s->in[0], GB_READ);
-    gb_gk_scratch(&k, "b", 0, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
+    if (copy.copy)
+        gb_halo_bind(&k, "a", &copy);
+    else
+        gb_gk_operand(&k, "a", &s->in[0], GB_READ);
+    gb_gk_scratch(&k, "b", at, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &p);
     gb_panel_result(&k, s, place);
@@ -183,9 +223,8 @@ static void plan_either(gb_conv_plan *c, const gb_gpu_caps *caps, const gb_step 
 static bool takes_conv(const gb_gpu_caps *caps, const gb_step *step)
 {
     const gb_window *v = &step->u.conv;
-    return gb_gpu_wide_items(caps) && gb_all_f32(step) && gb_not_empty(&step->in[0]) &&
-           gb_not_empty(&step->in[1]) && gb_not_empty(&step->out[0]) &&
-           (v->groups == 1 || step->out[0].dim[1] / v->groups > 1);
+    return gb_gpu_wide_items(caps) && gb_not_empty(&step->in[0]) && gb_not_empty(&step->in[1]) &&
+           gb_not_empty(&step->out[0]) && (v->groups == 1 || step->out[0].dim[1] / v->groups > 1);
 }
 
 bool gb_conv_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -222,8 +261,10 @@ static gb_status lower_window(gb_gpu_builder *b, const gb_conv_plan *c, uint64_t
     gb_halo_bind(&k, "a", &c->halo);
     if (bytes)
         gb_gk_scratch(&k, "b", at, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
-    else
+    else if (s->in[1].storage == GB_S_F32)
         gb_gk_operand(&k, "b", &s->in[1], GB_READ); /* no tap: it is not read */
+    else
+        gb_halo_bind(&k, "b", &c->halo);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &c->p);
     gb_panel_result(&k, s, place);
@@ -279,7 +320,8 @@ static gb_halo phases_halo(const gb_step *s)
     }
     h.height = size[0];
     h.width = size[1];
-    h.copy = h.pad[0] || h.pad[1] || h.height > s->in[0].dim[2] || h.width > s->in[0].dim[3];
+    h.copy = h.pad[0] || h.pad[1] || h.height > s->in[0].dim[2] || h.width > s->in[0].dim[3] ||
+             s->in[0].storage != GB_S_F32;
     return h;
 }
 
@@ -396,7 +438,7 @@ static void plan_filter(gb_filter_plan *f, const gb_gpu_caps *caps, const gb_ste
                     .a_k = {walk[0], walk[1] * v->stride[0], walk[2] * v->stride[1]},
                     .columns_first = true};
     gb_panel_choose(p, caps);
-    f->packed = n % gb_panel_width(p) != 0;
+    f->packed = n % gb_panel_width(p) != 0 || dy->storage != GB_S_F32;
     p->b_step = f->packed ? gb_panel_width(p) : dy->dim[1];
     p->b_panel = f->packed ? gb_panel_k(p) * gb_panel_width(p) : gb_panel_width(p);
     choose_shares(f, (walk[0] + pixels * dy->dim[1]) * 4, v->groups);
@@ -425,9 +467,8 @@ uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     const gb_window *v = &step->u.conv;
-    return gb_gpu_wide_items(caps) && gb_all_f32(step) && gb_not_empty(&step->in[0]) &&
-           gb_not_empty(&step->in[1]) && gb_not_empty(&step->out[0]) &&
-           (v->groups == 1 || step->in[1].dim[1] / v->groups > 1);
+    return gb_gpu_wide_items(caps) && gb_not_empty(&step->in[0]) && gb_not_empty(&step->in[1]) &&
+           gb_not_empty(&step->out[0]) && (v->groups == 1 || step->in[1].dim[1] / v->groups > 1);
 }
 
 static gb_status join_filter(gb_gpu_builder *b, const gb_filter_plan *f, uint64_t at)

@@ -205,7 +205,7 @@ gb_halo gb_halo_of(const gb_operand *image, const int64_t *out, const gb_window 
     h.height = (out[2] - 1) * stride[0] + v->dilation[0] * (v->kernel[0] - 1) + 1;
     h.width = (out[3] - 1) * stride[1] + v->dilation[1] * (v->kernel[1] - 1) + 1;
     h.copy = pad[0] || pad[1] || up[0] > 1 || up[1] > 1 || h.height > image->dim[2] ||
-             h.width > image->dim[3];
+             h.width > image->dim[3] || image->storage != GB_S_F32;
     return h;
 }
 
