@@ -45,6 +45,7 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_LIST] = {"list", NULL, "list the cases, run none", 0},
     [OPT_TRACE] = {"trace", "FILE.json", "write a trace that ui.perfetto.dev opens", 0},
     [OPT_QUICK] = {"quick", NULL, "a subset that touches every operator", 0},
+    [OPT_PRECISION] = {"precision", "TYPE", "f16 or bf16: the suite in mixed precision (f32)", 0},
     [OPT_TUNE] = {"tune", NULL, "find the fastest kernels before the run starts", 0},
     [OPT_AGAIN] = {"again", NULL, "measure also what is known", 0},
     [OPT_MERGE] = {"merge", NULL, "add what tuning files hold to this machine's", 0},

@@ -36,6 +36,7 @@ typedef enum cli_option {
     OPT_FILTER,
     OPT_LIST,
     OPT_QUICK,
+    OPT_PRECISION,
     OPT_TRACE,
     OPT_TUNE,
     OPT_AGAIN,

@@ -76,14 +76,29 @@ static int run_suite(const cli_args *args, gb_device *dev, const gb_selftest_opt
     return exit_status;
 }
 
+static bool read_precision(const char *text, gb_precision *precision)
+{
+    *precision = GB_PRECISION_F32;
+    for (; text && *precision <= GB_PRECISION_BF16; (*precision)++)
+        if (strcmp(text, gb_dtype_name(gb_precision_dtype(*precision))) == 0) return true;
+    return !text;
+}
+
 static int run(cli_args *args)
 {
     gb_error err = {0};
     gb_context *ctx = NULL;
     gb_device *dev = NULL;
     int64_t seed = 0;
+    gb_precision precision;
     if (!cli_int(args, OPT_SEED, 0, 0, &seed)) return CLI_USAGE;
-    const gb_selftest_options o = {.filter = args->value[OPT_FILTER],
+    if (!read_precision(args->value[OPT_PRECISION], &precision)) {
+        gb_fail(&err, GB_INVALID, args->value[OPT_PRECISION], "use f32, f16 or bf16", "there is no precision '%s'",
+                args->value[OPT_PRECISION]);
+        cli_fail(args, &err);
+        return CLI_USAGE;
+    }
+    const gb_selftest_options o = {.precision = precision, .filter = args->value[OPT_FILTER],
                                    .quick = args->value[OPT_QUICK] != NULL,
                                    .seed = (uint64_t)seed};
     if (args->value[OPT_LIST]) return list(&o);
@@ -93,6 +108,6 @@ static int run(cli_args *args)
     return status;
 }
 
-static const cli_option options[] = {OPT_FILTER, OPT_LIST, OPT_QUICK, OPT_COUNT};
+static const cli_option options[] = {OPT_FILTER, OPT_LIST, OPT_QUICK, OPT_PRECISION, OPT_COUNT};
 const cli_command cmd_selftest = {
     "selftest", "", "checks every operator on a device against the float64 reference", run, 0, 0, options};

@@ -404,9 +404,7 @@ static void glsl_prelude(const gb_gk *k, gb_text *t)
 static void whole_text(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
 {
     const gb_gpu_api api = k->b->caps->api;
-    bool f16 = false;
-    for (int i = 0; i < k->n_bindings; i++) f16 = f16 || k->storage[i] == GB_S_F16;
-    if (api == GB_GPU_OPENCL && f16 && k->b->caps->cpu_hosted)
+    if (api == GB_GPU_OPENCL && k->b->caps->cpu_hosted) /* in all: kernels share their prelude */
         gb_text_add(t, "#define GB_SOFT_HALF\n");
     if (api == GB_GPU_VULKAN)
         glsl_prelude(k, t);

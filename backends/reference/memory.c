@@ -50,8 +50,10 @@ static double cell_load(const gb_backend_buffer *b, uint64_t cell, gb_storage s)
     return decode((uint8_t)s, bits);
 }
 
+/* 32-bit floats stay doubles; to 16 bits every device rounds, and so does the reference. */
 static void cell_store(gb_backend_buffer *b, uint64_t cell, gb_storage s, double v)
 {
+    if (gb_storage_size(s) == 2) v = decode((uint8_t)s, encode((uint8_t)s, v));
     b->value[cell] = s == GB_S_I32 ? wrap(v) : v;
     b->tag[cell] = (uint8_t)s;
     if (gb_storage_size(s) == 4) b->tag[cell + 1] = GB_REF_EMPTY;

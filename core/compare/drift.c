@@ -22,6 +22,7 @@ typedef struct drift {
     int n_watched;
     const gb_compare_inputs *inputs;
     uint64_t seed;
+    gb_precision precision; /* of the devices; the reference rounds nothing */
 } drift;
 
 static gb_status no_memory(gb_error *err)
@@ -116,12 +117,14 @@ static gb_status build(drift *d, const gb_recipe *r, gb_comparison *c, gb_error 
 }
 
 /* All outputs of one run on a device, in float64. */
-static gb_status observe(const drift *d, gb_device *dev, gb_tensor *forward, gb_tensor *backward, gb_error *err)
+static gb_status observe(const drift *d, gb_device *dev, gb_precision precision, gb_tensor *forward,
+                         gb_tensor *backward, gb_error *err)
 {
     gb_store *store = NULL;
     gb_program *p = NULL;
     gb_status status = gb_store_create(dev, &store, err);
-    if (!status) status = gb_program_create(store, d->g, NULL, &p, err);
+    const gb_program_options o = {.precision = precision};
+    if (!status) status = gb_program_create(store, d->g, &o, &p, err);
     for (int i = 0; i < d->inputs->n && !status; i++)
         status = gb_program_set_input(p, d->inputs->name[i], &d->inputs->value[i], err);
     if (!status) status = gb_program_set_scalar(p, "seed", (double)(d->seed & 0x7fffffff), err);
@@ -186,16 +189,20 @@ static void judge(const drift *d, gb_comparison *c, int device, const gb_tensor 
     }
 }
 
-static void set_tolerances(gb_comparison *c)
+static void set_tolerances(gb_comparison *c, gb_precision precision)
 {
+    /* rounding of what lies in memory: the distance between neighbours, twice */
+    double rounding = precision == GB_PRECISION_F16    ? 0x1p-9
+                      : precision == GB_PRECISION_BF16 ? 0x1p-6
+                                                       : 0;
     double worst = 0;
     for (int i = 0; i < c->n_layers; i++) {
         gb_compare_layer *l = &c->layer[i];
         worst = fmax(worst, gb_operator_tolerance(l->op)); /* errors of earlier layers come along */
-        l->forward_tolerance = worst * (i + 1);
+        l->forward_tolerance = (worst + rounding) * (i + 1);
     }
     for (int i = 0; i < c->n_layers; i++)
-        c->layer[i].backward_tolerance = worst * (2 * c->n_layers - i);
+        c->layer[i].backward_tolerance = (worst + rounding) * (2 * c->n_layers - i);
 }
 
 static gb_status run_all(drift *d, gb_context *ctx, gb_device *const *dev, const gb_compare_options *o,
@@ -207,10 +214,10 @@ static gb_status run_all(drift *d, gb_context *ctx, gb_device *const *dev, const
     if (!t) return no_memory(err);
     gb_status status = gb_device_open(ctx, "reference", &reference, err);
     if (o->progress) o->progress(o->user, "reference", "layers in float64");
-    if (!status) status = observe(d, reference, rf, rb, err);
+    if (!status) status = observe(d, reference, GB_PRECISION_F32, rf, rb, err);
     for (int k = 0; k < c->n_devices && !status; k++) {
         if (o->progress) o->progress(o->user, c->device[k].id, "layers");
-        status = observe(d, dev[k], f, b, err);
+        status = observe(d, dev[k], d->precision, f, b, err);
         if (!status) judge(d, c, k, f, b, rf, rb);
         for (size_t i = 0; i < 2 * n; i++) gb_tensor_free(&f[i]);
     }
@@ -234,6 +241,7 @@ gb_status gb_compare_drift(gb_context *ctx, const gb_recipe *recipe, const gb_da
         return no_memory(err);
     }
     d->seed = recipe->seed;
+    d->precision = recipe->precision;
     d->inputs = &inputs;
     gb_status status = gb_loader_create(&loader, dataset, &lo, err);
     if (!status) status = gb_loader_next(loader, &batch, err);
@@ -244,7 +252,7 @@ gb_status gb_compare_drift(gb_context *ctx, const gb_recipe *recipe, const gb_da
         status = build(d, recipe, c, err);
     }
     if (!status) status = run_all(d, ctx, dev, o, c, err);
-    if (!status) set_tolerances(c);
+    if (!status) set_tolerances(c, d->precision);
     gb_loader_destroy(&loader);
     gb_graph_destroy(&d->g);
     free(d);
@@ -266,7 +274,7 @@ gb_status gb_compare_graph_drift(gb_context *ctx, gb_graph *graph, const gb_comp
     }
     if (!status) status = gb_graph_check(graph, err);
     if (!status) status = run_all(d, ctx, dev, o, c, err);
-    if (!status) set_tolerances(c);
+    if (!status) set_tolerances(c, d->precision);
     free(d);
     return status;
 }

@@ -528,7 +528,10 @@ static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recom
     if (folded && !options->no_fusion && !options->lean) folded = gb_scale_filters(folded, err);
     gb_graph *fused = options->no_fusion || !folded ? folded : gb_fuse(folded, err);
     if (fused != folded) gb_graph_destroy(&folded);
-    gb_graph *mixed = fused && options->small ? gb_mix_precision(fused, options->small, err) : fused;
+    gb_graph *mixed =
+        fused && options->small
+            ? gb_mix_precision(fused, options->small, options->small_everywhere, err)
+            : fused;
     if (mixed != fused) gb_graph_destroy(&fused);
     if (options->no_fusion) {
         if (mixed && !gb_order(mixed, err)) gb_graph_destroy(&mixed);

@@ -22,8 +22,8 @@
 gb_graph *gb_expand(const gb_graph *g, gb_error *err);
 gb_graph *gb_fold(const gb_graph *g, gb_error *err);
 gb_graph *gb_fuse(const gb_graph *g, gb_error *err);
-/* Marks values as small and has contractions read small operands. */
-gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err);
+/* Marks values as small and has contractions (everywhere: all operators) read small operands. */
+gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, bool everywhere, gb_error *err);
 /* Takes the place of g, in which filters have taken over scales by channel, if it changes no state. */
 gb_graph *gb_scale_filters(gb_graph *g, gb_error *err);
 /* Finds what need not be computed in each run (gb_step.once). False: no memory. */
@@ -45,6 +45,7 @@ typedef struct gb_lower_options { /* zero-initialized: the defaults */
     bool lean;       /* nothing is kept between runs to save work */
     uint64_t budget; /* of transient values, see gb_recompute */
     gb_storage small; /* F16, BF16: mixed precision; F32 (0): none */
+    bool small_everywhere;
 } gb_lower_options;
 
 /* The whole way to a plan in which every storage is a buffer of its own. Free with gb_plan_free. */

@@ -17,11 +17,12 @@
 typedef struct pass {
     const gb_graph *g;
     gb_storage small;
-    gb_value *root; /* by value: what it is a view of, in the end; itself */
-    char *f32;      /* by root: stays f32 */
-    char *wanted;   /* by root: an operator that runs small reads it */
-    char *read;     /* by root: something besides the update of states reads it */
-    gb_value *copy; /* by value: its small copy in the new graph */
+    bool everywhere; /* for checks: all operators read small operands, and outputs may be small */
+    gb_value *root;  /* by value: what it is a view of, in the end; itself */
+    char *f32;       /* by root: stays f32 */
+    char *wanted;    /* by root: an operator that runs small reads it */
+    char *read;      /* by root: something besides the update of states reads it */
+    gb_value *copy;  /* by value: its small copy in the new graph */
     gb_rewrite r;
 } pass;
 
@@ -71,7 +72,7 @@ static void keep(pass *p, char *updates)
         gb_value u = g->value[g->state[i]].update;
         if (u) p->f32[p->root[u]] = updates[p->root[u]] = 1;
     }
-    for (int i = 0; i < g->n_outputs; i++) p->f32[p->root[g->output[i]]] = 1;
+    for (int i = 0; i < g->n_outputs && !p->everywhere; i++) p->f32[p->root[g->output[i]]] = 1;
     for (int v = 1; v < g->n_values; v++) {
         const gb_value_info *info = &g->value[v];
         const gb_node *n = info->node >= 0 ? &g->node[info->node] : NULL;
@@ -144,41 +145,44 @@ static gb_value small_copy(pass *p, gb_value v)
     return p->copy[v];
 }
 
-/* A contraction with small factors: the values that its operands stand for are exchanged for the
- * time of the copying. */
-static void emit_contraction(pass *p, const gb_node *n)
+/* Has operand k of the node to be small? */
+static bool takes_small(const pass *p, const gb_node *n, int k)
 {
-    gb_rewrite *r = &p->r;
-    gb_value was[2], small[2];
-    r->to->path = gb_arena_string(r->to->arena, n->path);
-    r->to->phase = gb_arena_string(r->to->arena, n->phase);
-    r->to->keeps_f32 = false;
-    for (int k = 0; k < 2; k++) small[k] = small_copy(p, n->in[k]);
-    for (int k = 0; k < 2; k++) {
-        was[k] = r->map[n->in[k]];
-        r->map[n->in[k]] = small[k];
-    }
-    gb_rewrite_copy(r, n);
-    for (int k = 1; k >= 0; k--) r->map[n->in[k]] = was[k];
+    gb_value v = n->in[k];
+    if (!v || !gb_dtype_is_float(gb_dtype_at(p->g, v))) return false;
+    if (is_factor(n, k)) return true;
+    return p->everywhere && !n->op->view && strcmp(n->phase, "update") != 0 &&
+           gb_shape_count(gb_shape_ptr(p->g, v)) > 1;
 }
 
+/* Copies the node; for that time small copies stand for the operands that have to be small. */
 static void emit(pass *p, const gb_node *n)
 {
-    gb_graph *to = p->r.to;
+    gb_rewrite *r = &p->r;
+    gb_graph *to = r->to;
+    gb_value was[GB_MAX_STEP_IN] = {0}, small[GB_MAX_STEP_IN] = {0};
+    int most = n->n_in < GB_MAX_STEP_IN ? n->n_in : GB_MAX_STEP_IN;
+    to->path = gb_arena_string(to->arena, n->path);
+    to->phase = gb_arena_string(to->arena, n->phase);
+    to->keeps_f32 = false;
+    for (int k = 0; k < most; k++)
+        if (takes_small(p, n, k)) small[k] = small_copy(p, n->in[k]);
+    for (int k = 0; k < most; k++) was[k] = r->map[n->in[k]];
+    for (int k = 0; k < most; k++)
+        if (small[k]) r->map[n->in[k]] = small[k];
     int before = to->n_nodes;
-    if (is_contraction(n) && gb_dtype_is_float(gb_dtype_at(p->g, n->in[0])))
-        emit_contraction(p, n);
-    else
-        gb_rewrite_copy(&p->r, n);
+    gb_rewrite_copy(r, n);
+    for (int k = 0; k < most; k++)
+        if (small[k]) r->map[n->in[k]] = was[k];
     if (gb_graph_failed(to) || to->n_nodes == before) return;
     for (int k = 0; k < n->n_out; k++)
-        if (is_small(p, n->out[k])) to->value[p->r.map[n->out[k]]].storage = p->small;
+        if (is_small(p, n->out[k])) to->value[r->map[n->out[k]]].storage = p->small;
 }
 
-gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, gb_error *err)
+gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, bool everywhere, gb_error *err)
 {
     size_t n = (size_t)g->n_values + 1;
-    pass p = {.g = g, .small = small};
+    pass p = {.g = g, .small = small, .everywhere = everywhere};
     gb_graph *result = NULL;
     p.root = calloc(n, sizeof *p.root);
     p.copy = calloc(n, sizeof *p.copy);

@@ -67,7 +67,8 @@ gb_status gb_fit_budget(gb_device *dev, const gb_graph *g, const gb_program_opti
                                 .lean = budget != 0,
                                 .small = precision == GB_PRECISION_F16    ? GB_S_F16
                                          : precision == GB_PRECISION_BF16 ? GB_S_BF16
-                                                                          : GB_S_F32};
+                                                                          : GB_S_F32,
+                                .small_everywhere = options && options->small_everywhere};
     if (!budget && !info) return GB_OK;
     gb_program_info now = {0};
     for (int round = 0; round <= MAX_ROUNDS; round++) {

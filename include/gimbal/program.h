@@ -44,6 +44,7 @@ typedef struct gb_program_options { /* zero-initialized: the defaults */
     gb_guard guard;
     gb_math math;
     gb_precision precision;
+    bool small_everywhere;   /* with a small precision, for checks: inputs and outputs of all operators */
     /* What the plan may take in all, in bytes: values of the forward run are made again for the
      * backward run instead of kept, as many as it needs; the results have the same bits. Fails with
      * OUT_OF_MEMORY, telling the least, if that does not suffice. 0: no limit, and only what costs

@@ -24,6 +24,9 @@ typedef struct gb_selftest_options { /* zero-initialized: the defaults */
     const char *filter; /* only cases whose text contains this; NULL: all */
     uint64_t seed;      /* of the data */
     bool quick;         /* a subset that touches every operator, fused alone */
+    /* F16, BF16: operands and results of all operators lie in memory as such, on the reference too;
+     * tolerances grow by 2^-9 and 2^-6, two roundings to a neighbour. */
+    gb_precision precision;
 } gb_selftest_options;
 
 /* Strings are valid during the callback. */
