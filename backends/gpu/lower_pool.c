@@ -31,6 +31,18 @@ bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step)
     return gb_rounds_fit(caps, step->u.conv.kernel[0] * (2 * step->u.conv.kernel[1] + 2));
 }
 
+/* The places of a window at which it can cover a pixel: every stride-th one where windows have no
+ * gaps. Divisions are what a gradient's kernel spends its time on. */
+static void define_windows(gb_gk *k)
+{
+    const gb_window *v = &k->b->step->u.conv;
+    const bool dense = v->dilation[0] == 1 && v->dilation[1] == 1;
+    gb_gk_define(k, "WINDOWS(k_, at_, pad_, kernel_, stride_)",
+                 dense ? "int k_ = (at_ + pad_) %% stride_; k_ < kernel_; k_ += stride_"
+                       : "int k_ = 0; k_ < kernel_; k_++");
+    gb_gk_define(k, "APART(at_, stride_)", dense ? "false" : "at_ %% stride_ != 0");
+}
+
 static gb_status finish_pool(gb_gk *k, const char *name, const char *body)
 {
     const gb_gpu_caps *caps = k->b->caps;
@@ -86,6 +98,7 @@ gb_status gb_lower_maxpool_grad(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_gk k;
     begin(&k, b, &s->out[0], &s->in[0]);
+    define_windows(&k);
     gb_gk_image(&k, "i1", &s->in[1], GB_READ);
     gb_gk_define(&k, "WINDOW(n, c, y, x)",
                  "int from = PLACE_i0(n, c, y, x), index = PLACE_i1(n, c, y, x);");
@@ -99,6 +112,7 @@ gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
     gb_gk k;
     begin(&k, b, &s->out[0], &s->in[0]);
     counted(&k);
+    define_windows(&k);
     /* places of an axis' window that lie in [-before, limit) */
     gb_text_add(&k.defs,
                 "int gb_counted(int first, int kernel_size, int dilation, int before, int limit)\n"
