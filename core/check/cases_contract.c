@@ -15,7 +15,7 @@ static const char *const products[] = {
     "Slice 9x11 i64{8} i64{-100} i64{0} i64{-1}; MatMul $ 11x4", "Expand 1x7 i64{5,7}; MatMul $ 7x3", NULL};
 
 static const char *const convolutions[] = {
-    "* Conv 2x3x7x5 4x3x3x3 4 pads=1,1,1,1", "Conv 1x1x5x5 1x1x3x3", "Conv 2x3x7 4x3x3 4 pads=1,1", "Conv 2x3x9 5x3x3 strides=2 dilations=2 pads=2,1",
+    "* Conv 2x3x7x5 4x3x3x3 4 pads=1,1,1,1", "* Conv 2x32x7x6 48x32x3x3 48 pads=1,1,1,1", "Conv 1x1x5x5 1x1x3x3", "Conv 2x3x7 4x3x3 4 pads=1,1", "Conv 2x3x9 5x3x3 strides=2 dilations=2 pads=2,1",
     "Conv 2x4x6x6 6x2x3x3 6 group=2 pads=1,1,1,1", "* Conv 2x6x6x5 6x1x3x3 6 group=6 pads=1,1,1,1", "Conv 2x5x6x5 10x1x3x3 group=5 strides=2,1",
     "Conv 1x33x7x7 33x1x3x3 group=33 pads=1,1,1,1", "Conv 2x16x7x7 16x1x5x5 group=16 pads=2,2,2,2 strides=2,2",
     "Conv 1x3x9x8 4x3x3x3 dilations=2,2", "Conv 1x3x9x8 4x3x3x2 dilations=1,3 pads=0,1,2,3", "Conv 2x3x8x9 5x3x3x3 strides=2,3 pads=1,0,2,1",
