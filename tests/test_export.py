@@ -13,6 +13,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
+sys.path.insert(0, str(Path(__file__).parent / "cli"))
+from tap import check, finish  # noqa: E402
+
 TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
 MODELS = {
     "cnn": "{layers: [{conv: {out: 8, kernel: 3, padding: same}}, batchnorm, relu, maxpool, "
@@ -21,16 +24,6 @@ MODELS = {
     "mlp": "{mlp: {hidden: [64, 32]}}",
     "resnet20": "{resnet20: {width: 4}}",
 }
-number = failures = 0
-
-
-def check(name, problem):
-    global number, failures
-    number += 1
-    failures += bool(problem)
-    print(f"{'not ok' if problem else 'ok'} {number} - {name}")
-    for line in str(problem or "").splitlines():
-        print(f"# {line}")
 
 
 def gimbal(*arguments):
@@ -63,11 +56,11 @@ for name, layers in MODELS.items():
                    "--out", folder / "run", "--set", f"model={layers}", "--quiet")
             model = folder / "run/model.onnx"
             onnx.checker.check_model(str(model), full_check=True)
-            check(f"{name}: trained, and its file passes onnx.checker", "")
+            check(f"{name}: trained, and its file passes onnx.checker", True)
             for batch in (1, 7):
-                check(f"{name}: ONNX Runtime and gimbal agree, batch {batch}",
-                      differences(model, folder, batch))
+                problem = differences(model, folder, batch)
+                check(f"{name}: ONNX Runtime and gimbal agree, batch {batch}", not problem, problem)
         except Exception as problem:  # whatever it is, it is this model's failure
-            check(f"{name}: trains, exports and runs", f"{type(problem).__name__}: {problem}")
-print(f"1..{number}")
-sys.exit(1 if failures else 0)
+            check(f"{name}: trains, exports and runs", False,
+                  f"{type(problem).__name__}: {problem}")
+finish()

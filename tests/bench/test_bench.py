@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "cli")]
 import page  # noqa: E402
+from tap import check, finish  # noqa: E402
 from workers import Failed, Runner, Worker, alternate  # noqa: E402
 
 BUILD = Path(sys.argv[1])
-number = failures = 0
 
 PEER = """import sys, time
 sys.path.insert(0, %r)
@@ -23,15 +23,6 @@ def bad(): raise ValueError("no such mode")
 serve({"fast": lambda: lambda: time.sleep(.001), "slow": lambda: lambda: time.sleep(.02), "bad": bad,
        "dies": lambda: sys.exit(3), "hangs": lambda: lambda: time.sleep(60)}, about="a peer 1.0")
 """
-
-
-def check(name, condition, shown=""):
-    global number, failures
-    number += 1
-    failures += not condition
-    print(f"{'ok' if condition else 'not ok'} {number} - {name}", flush=True)
-    if not condition:
-        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
 
 
 def absent():
@@ -91,8 +82,7 @@ def main():
         turns(Path(folder))
         whole(Path(folder))
     verdicts()
-    print(f"1..{number}")
-    sys.exit(failures > 0)
+    finish()
 
 
 main()

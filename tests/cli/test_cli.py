@@ -7,21 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tap import check, finish
+
 TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
-number = failures = 0
 
 
 def run(*args):
     return subprocess.run([TOOL, *map(str, args)], capture_output=True, text=True, timeout=60)
-
-
-def check(name, condition, shown=""):
-    global number, failures
-    number += 1
-    failures += not condition
-    print(f"{'ok' if condition else 'not ok'} {number} - {name}")
-    if not condition:
-        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
 
 
 def fails(name, args, status, *parts):
@@ -80,8 +72,7 @@ def main():
           and all(set(m) == {"backend", "reason"} for m in devices["missing"]), done)
     done = run("devices")
     check("devices as text", all(d["id"] in done.stdout for d in devices["devices"]), done)
-    print(f"1..{number}")
-    sys.exit(failures > 0)
+    finish()
 
 
 main()

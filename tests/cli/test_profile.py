@@ -10,19 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tap import check, finish
+
 TOOL, ROOT, DEVICES = sys.argv[1], Path(sys.argv[2]), sys.argv[3:]
 RECIPE = ROOT / "recipes/cifar10-resnet20.yaml"  # its data set is not there
 SMALL = ["--set", "model.resnet20.width=4", "--set", "batch=4", "--steps", "3"]
-number = failures = 0
-
-
-def check(name, condition, shown=""):
-    global number, failures
-    number += 1
-    failures += not condition
-    print(f"{'ok' if condition else 'not ok'} {number} - {name}", flush=True)
-    if not condition:
-        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
 
 
 def profile(*args, **environment):
@@ -125,8 +117,7 @@ def main():
         for device in DEVICES:
             on_device(device, Path(folder))
     text()
-    print(f"1..{number}")
-    sys.exit(failures > 0)
+    finish()
 
 
 main()

@@ -15,20 +15,11 @@ import time
 import zlib
 from pathlib import Path
 
+from tap import check, finish
 from tiny import images, weights, write_data
 
 TOOL, ROOT = sys.argv[1], Path(sys.argv[2])
-number = failures = 0
 random.seed(1)
-
-
-def check(name, condition, shown=""):
-    global number, failures
-    number += 1
-    failures += not condition
-    print(f"{'ok' if condition else 'not ok'} {number} - {name}", flush=True)
-    if not condition:
-        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
 
 
 def gimbal(*args):
@@ -218,8 +209,7 @@ def main():
     done, p = gimbal("predict", whole, recipe)
     check("predict: a file that is no image", done.returncode == 1 and "r.yaml" in p["error"]["input"], p)
     subprocess.run(["rm", "-r", folder])
-    print(f"1..{number}")
-    sys.exit(failures > 0)
+    finish()
 
 
 main()

@@ -12,10 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from tap import check, finish
 from tiny import weights, write_data
 
 TOOL, DEVICES = sys.argv[1], sys.argv[3:]
-number = failures = 0
 
 RECIPE = """data: {dataset: idx, path: %s}
 model:
@@ -25,15 +25,6 @@ optimizer: {sgd: {lr: 0.05, momentum: 0.9}}
 batch: 64
 epochs: 2
 """
-
-
-def check(name, condition, shown=""):
-    global number, failures
-    number += 1
-    failures += not condition
-    print(f"{'ok' if condition else 'not ok'} {number} - {name}", flush=True)
-    if not condition:
-        print("\n".join(f"# {line}" for line in str(shown).splitlines()))
 
 
 class Machine:
@@ -169,8 +160,7 @@ def main():
         trains_tuned(folder, recipe)
         interrupted(folder)
     subprocess.run(["rm", "-r", folder])
-    print(f"1..{number}")
-    sys.exit(failures > 0)
+    finish()
 
 
 main()
