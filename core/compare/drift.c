@@ -22,7 +22,7 @@ typedef struct drift {
     int n_watched;
     const gb_compare_inputs *inputs;
     uint64_t seed;
-    gb_precision precision; /* of the devices; the reference rounds nothing */
+    gb_precision precision; /* of all: the reference rounds what it stores as the devices do */
 } drift;
 
 static gb_status no_memory(gb_error *err)
@@ -214,7 +214,7 @@ static gb_status run_all(drift *d, gb_context *ctx, gb_device *const *dev, const
     if (!t) return no_memory(err);
     gb_status status = gb_device_open(ctx, "reference", &reference, err);
     if (o->progress) o->progress(o->user, "reference", "layers in float64");
-    if (!status) status = observe(d, reference, GB_PRECISION_F32, rf, rb, err);
+    if (!status) status = observe(d, reference, d->precision, rf, rb, err);
     for (int k = 0; k < c->n_devices && !status; k++) {
         if (o->progress) o->progress(o->user, c->device[k].id, "layers");
         status = observe(d, dev[k], d->precision, f, b, err);

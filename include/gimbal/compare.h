@@ -6,8 +6,9 @@
  * where a layer's parameters count as one (a bias before a normalization has no gradient of its own).
  * A layer agrees where its error is at most the operator's tolerance (gb_operator_tolerance) times
  * the number of layers that the value has passed: depth forward, and all layers plus the way back for
- * gradients. With precision f16 or bf16 the reference stays exact, and 2^-9 or 2^-6 is added to the
- * operator's tolerance. Loss curves and times come from real training steps with the fused program. */
+ * gradients. With precision f16 or bf16 the reference computes in float64 too, but rounds what it
+ * stores as the devices do, so that a mask decided by a rounded value is no drift; since a value may
+ * round to either neighbour, 2^-9 or 2^-6 is added to the operator's tolerance. Loss curves and times come from real training steps with the fused program. */
 #ifndef GIMBAL_COMPARE_H
 #define GIMBAL_COMPARE_H
 

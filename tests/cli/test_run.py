@@ -176,6 +176,9 @@ def main():
           <= set(c["worst"]), done)
     page = (folder / "compare.html").read_text()
     check("compare: a page with pictures", "<svg" in page and "layers.0.conv" in page, page[:500])
+    done, c = gimbal("compare", recipe, "--devices", "cpu", "--set", "precision=bf16", "--steps", 1)
+    check("compare: bf16 is rounded alike on the reference", done.returncode == 0
+          and c["verdict"] == "agree" and c["worst"]["error"] < 2**-8, done)
     done, c = gimbal("compare", whole / "model.onnx", "--devices", "cpu,reference")
     check("compare of an ONNX model", done.returncode == 0 and c["verdict"] == "agree"
           and len(c["layers"]) >= 4 and all(l["forward"]["reference"] == 0 and
