@@ -22,7 +22,11 @@
 #define SLACK 20         /* times the distance of PyTorch's two runs … */
 #define LOSS_FLOOR 1e-5  /* … and at least this, relative */
 #define STATE_FLOOR 1e-5
-#define CNN_STATE_FLOOR 1e-3 /* a maximum or a sign may flip where two values are one rounding apart */
+/* The small CNN at batch 8 ends in one of two places, to three digits: within 3e-6 of the record (the
+ * reference; cpu with `plain` kernels or, with AVX2, F(2x2)), or with one shift of a normalization
+ * 2.30e-4 off (all other kernels of cpu, opencl and vulkan). Nothing lies between, so one maximum or
+ * sign flips where two values are a rounding apart. */
+#define FLIP_STATE_FLOOR 3e-4
 
 static struct {
     gb_context *context;
@@ -181,7 +185,8 @@ static void compare_state(gb_trainer *t, const char *name, json_t *want, double 
 
 static void compare_states(gb_trainer *t, json_t *run)
 {
-    double least = strcmp(string_at(run, "net"), "cnn") == 0 ? CNN_STATE_FLOOR : STATE_FLOOR;
+    bool flips = !strcmp(string_at(run, "net"), "cnn") && number_at(run, "batch") == 8;
+    double least = flips ? FLIP_STATE_FLOOR : STATE_FLOOR;
     double tolerance = least + SLACK * number_at(json_object_get(run, "spread"), "state");
     const char *name;
     json_t *want;
