@@ -275,9 +275,11 @@ static const gb_expr *finish(gb_graph *g, gb_xb *b, gb_value *in, int *n_in, con
     return e;
 }
 
+/* A loop: n_in may be 0 and in NULL, which memcpy does not take. */
 static bool copy_inputs(gb_graph *g, gb_value *to, const gb_value *in, int n_in)
 {
-    if (n_in <= GB_MAX_EXPR_INPUTS) memcpy(to, in, (size_t)n_in * sizeof *to);
+    if (n_in <= GB_MAX_EXPR_INPUTS)
+        for (int i = 0; i < n_in; i++) to[i] = in[i];
     else gb_graph_fail(g, GB_INVALID, "split the operator", "%s: too many operands", g->path);
     return !gb_graph_failed(g);
 }
