@@ -22,6 +22,7 @@
 #define GB_UNROLL
 #define GB_UNROLL_2
 #define fma(a, b, c) fmaf(a, b, c)
+#define gb_erf(x) erff(x)
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))
 

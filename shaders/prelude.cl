@@ -29,6 +29,29 @@ float gb_fmax(float a, float b)
     return a > b || a != a ? a : b;
 }
 
+// The polynomials of math.gk and vmath.h without a branch: compilers of CPU drivers make vectors of
+// them, but not of their own erf.
+float gb_erf(float x)
+{
+    float a = fabs(x), u = x * x;
+    float p = fma(u, 7.882497103e-05f, -8.018854990e-04f);
+    p = fma(p, u, 5.189311942e-03f);
+    p = fma(p, u, -2.685432880e-02f);
+    p = fma(p, u, 1.128359746e-01f);
+    p = fma(p, u, -3.761262690e-01f);
+    float near = x * fma(p, u, 1.128379166f);
+    float c = a < 4.0f ? a : 4.0f;
+    float q = fma(c, -1.093036231e-06f, 3.530376988e-05f);
+    q = fma(q, c, -5.062736722e-04f);
+    q = fma(q, c, 4.336510290e-03f);
+    q = fma(q, c, -2.522306326e-02f);
+    q = fma(q, c, 1.079790401e-01f);
+    q = fma(q, c, 6.340508430e-01f);
+    q = fma(q, c, 1.128934315f);
+    float far = copysign(1.0f - exp(-c * q), x);
+    return a < 1.0f ? near : x != x ? x : far;
+}
+
 int gb_idiv(int a, int b)
 {
     return b == 0 ? 0 : b == -1 ? (int)(0u - (uint)a) : a / b;

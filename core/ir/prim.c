@@ -102,7 +102,7 @@ const gb_prim_info gb_prims[GB_PRIM_COUNT] = {
     [GB_P_ACOS] = {"acos", "f>f", "gb_acos($0)", "acos($0)", "gb_acos($0)", e_acos},
     [GB_P_ATAN] = {"atan", "f>f", "gb_atan($0)", "atan($0)", "gb_atan($0)", e_atan},
     [GB_P_TANH] = {"tanh", "f>f", "gb_tanh($0)", "tanh($0)", "gb_tanh($0)", e_tanh},
-    [GB_P_ERF] = {"erf", "f>f", "gb_erf($0)", "erf($0)", "gb_erf($0)", e_erf},
+    [GB_P_ERF] = {"erf", "f>f", SAME("gb_erf($0)"), e_erf},
 
     [GB_P_LT] = {"lt", "ff>i", "($0 < $1)", "(int)($0 < $1)", "int($0 < $1)", e_lt},
     [GB_P_LE] = {"le", "ff>i", "($0 <= $1)", "(int)($0 <= $1)", "int($0 <= $1)", e_le},
