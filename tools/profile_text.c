@@ -63,6 +63,24 @@ static void print_bar(int width, double share)
     putchar('\n');
 }
 
+/* How every line begins: name, time, its share, and the share of all lines so far. */
+static void print_time(const table *t, int width, const char *name, double seconds, double *sum)
+{
+    *sum += seconds;
+    print_name(width, name);
+    print_number(9, seconds, 1e3);
+    print_percent(7, seconds / t->p->device_seconds);
+    print_percent(7, *sum / t->p->device_seconds);
+}
+
+/* How a group's line ends: share of peak, and a bar beside the longest. */
+static void print_end(int width, const profile_group *g, double longest)
+{
+    print_percent(8, g->of_peak);
+    printf("%c", isfinite(g->of_peak) ? '%' : ' ');
+    print_bar(width, g->seconds / longest);
+}
+
 /* The part after --top in one line. */
 static void print_rest(const table *t, const profile_group *g, int n, int name)
 {
@@ -114,17 +132,11 @@ static bool print_groups(const table *t, const char *title, profile_key key)
     for (int i = 0; i < n && i < t->top; i++) {
         char text[200];
         group_name(&g[i], key, text, sizeof text);
-        sum += g[i].seconds;
-        print_name(name, text);
-        print_number(9, g[i].seconds, 1e3);
-        print_percent(7, g[i].seconds / t->p->device_seconds);
-        print_percent(7, sum / t->p->device_seconds);
+        print_time(t, name, text, g[i].seconds, &sum);
         printf("%6d", g[i].rows);
         print_number(9, g[i].flops / g[i].seconds, 1e-9);
         print_number(8, g[i].bytes / g[i].seconds, 1e-9);
-        print_percent(8, g[i].of_peak);
-        printf("%c", isfinite(g[i].of_peak) ? '%' : ' ');
-        print_bar(t->width - name - columns, g[i].seconds / g[0].seconds);
+        print_end(t->width - name - columns, &g[i], g[0].seconds);
     }
     print_rest(t, g, n, name);
     free(g);
@@ -142,17 +154,11 @@ static bool print_layers(const table *t)
            "backward", "optimizer", "of peak");
     double sum = 0;
     for (int i = 0; i < n && i < t->top; i++) {
-        sum += g[i].seconds;
         char text[200];
         group_name(&g[i], PROFILE_BY_LAYER, text, sizeof text);
-        print_name(name, text);
-        print_number(9, g[i].seconds, 1e3);
-        print_percent(7, g[i].seconds / t->p->device_seconds);
-        print_percent(7, sum / t->p->device_seconds);
+        print_time(t, name, text, g[i].seconds, &sum);
         for (int k = 0; k < PROFILE_PHASES; k++) print_number(10, g[i].by_phase[k], 1e3);
-        print_percent(8, g[i].of_peak);
-        printf("%c", isfinite(g[i].of_peak) ? '%' : ' ');
-        print_bar(t->width - name - columns, g[i].seconds / g[0].seconds);
+        print_end(t->width - name - columns, &g[i], g[0].seconds);
     }
     print_rest(t, g, n, name);
     free(g);
@@ -174,11 +180,7 @@ static bool print_steps(const table *t)
         const char *bound = profile_bound(t->p, &g[i]);
         char text[200];
         snprintf(text, sizeof text, "%s %s", short_phase(g[i].first), g[i].first->path);
-        sum += g[i].seconds;
-        print_name(name, text);
-        print_number(9, g[i].seconds, 1e3);
-        print_percent(7, g[i].seconds / t->p->device_seconds);
-        print_percent(7, sum / t->p->device_seconds);
+        print_time(t, name, text, g[i].seconds, &sum);
         print_number(9, g[i].flops / g[i].seconds, 1e-9);
         print_number(7, g[i].bytes / g[i].seconds, 1e-9);
         print_percent(8, g[i].of_peak);

@@ -13,6 +13,8 @@
 
 #include <gimbal/train.h>
 
+#include "tests/support/made_up.h"
+
 enum { IMAGES = 32, SIZE = 8, STEPS = 3, MAX_STATES = 200 };
 
 /* Residual blocks, with normalizations or without, and a mask that is drawn. */
@@ -39,22 +41,6 @@ typedef struct outcome {
     gb_status status;
     gb_error err;
 } outcome;
-
-static gb_dataset *made_up(void)
-{
-    gb_dataset *d = NULL;
-    gb_data_options o = {0};
-    assert_int_equal(gb_dataset_create(&d, "made-up", 1, SIZE, SIZE, 4, NULL, NULL), GB_OK);
-    assert_int_equal(gb_dataset_allocate(d, GB_TRAIN, IMAGES, NULL), GB_OK);
-    for (int i = 0; i < IMAGES; i++) {
-        d->split[GB_TRAIN].labels[i] = i % 4;
-        for (int p = 0; p < SIZE * SIZE; p++)
-            d->split[GB_TRAIN].images[i * SIZE * SIZE + p] =
-                (uint8_t)((i * 31 + p * 7 + (p / 16 == i % 4) * 120) % 256);
-    }
-    assert_int_equal(gb_dataset_normalize(d, &o, NULL), GB_OK);
-    return d;
-}
 
 static void run(gb_trainer *t, const gb_dataset *data, const gb_recipe *r, outcome *o)
 {
@@ -86,7 +72,7 @@ static outcome *train(const char *text, uint64_t budget)
     gb_device *dev = NULL;
     gb_recipe *r = NULL;
     gb_trainer *t = NULL;
-    gb_dataset *data = made_up();
+    gb_dataset *data = gb_test_dataset(SIZE, IMAGES);
     char set[60];
     const char *sets[] = {set};
     outcome *o = calloc(1, sizeof *o);

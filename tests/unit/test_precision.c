@@ -12,6 +12,8 @@
 
 #include <gimbal/train.h>
 
+#include "tests/support/made_up.h"
+
 enum { STEPS = 20 };
 
 static char **devices;
@@ -25,24 +27,6 @@ typedef struct session {
     gb_trainer *trainer;
     gb_loader *loader;
 } session;
-
-static gb_dataset *made_up(void)
-{
-    gb_dataset *d = NULL;
-    gb_data_options o = {0};
-    assert_int_equal(gb_dataset_create(&d, "made-up", 1, 8, 8, 4, NULL, NULL), GB_OK);
-    for (int s = 0; s < GB_SPLIT_COUNT; s += 2) {
-        assert_int_equal(gb_dataset_allocate(d, s, 64, NULL), GB_OK);
-        for (int i = 0; i < 64; i++) {
-            d->split[s].labels[i] = i % 4;
-            for (int p = 0; p < 64; p++)
-                d->split[s].images[i * 64 + p] =
-                    (uint8_t)((i * 31 + p * 7 + (p / 16 == i % 4) * 120) % 256);
-        }
-    }
-    assert_int_equal(gb_dataset_normalize(d, &o, NULL), GB_OK);
-    return d;
-}
 
 static const char cnn[] = "    - conv: {out: 6, kernel: 3, padding: same}\n    - batchnorm\n"
                           "    - relu\n    - maxpool: 2\n    - conv: {out: 8, kernel: 3}\n"
@@ -62,7 +46,7 @@ static session begin(const char *device, const char *layers, const char *rest)
     if (gb_recipe_parse(text, "test", NULL, 0, &s.recipe, &err)) fail_msg("%s", err.message);
     assert_int_equal(gb_context_create(NULL, &s.ctx, &err), GB_OK);
     if (gb_device_open(s.ctx, device, &s.dev, &err)) fail_msg("%s", err.message);
-    s.data = made_up();
+    s.data = gb_test_dataset(8, 64);
     assert_int_equal(gb_trainer_create(s.dev, s.recipe, s.data, &s.trainer, &err), GB_OK);
     gb_loader_options o = {
         .split = GB_TRAIN, .batch = 32, .epochs = 100, .shuffle = true, .seed = 1};

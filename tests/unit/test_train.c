@@ -11,26 +11,11 @@
 
 #include <gimbal/train.h>
 
+#include "tests/support/made_up.h"
+
 #define MODEL \
     "model:\n  layers:\n    - conv: {out: 6, kernel: 3, padding: same}\n    - %s\n    - relu\n" \
     "    - maxpool: 2\n    - dropout: 0.25\n    - flatten\n    - linear: 4\n"
-
-static gb_dataset *made_up(void)
-{
-    gb_dataset *d = NULL;
-    gb_data_options o = {0};
-    assert_int_equal(gb_dataset_create(&d, "made-up", 1, 8, 8, 4, NULL, NULL), GB_OK);
-    for (int s = 0; s < GB_SPLIT_COUNT; s += 2) {
-        assert_int_equal(gb_dataset_allocate(d, s, 64, NULL), GB_OK);
-        for (int i = 0; i < 64; i++) {
-            d->split[s].labels[i] = i % 4;
-            for (int p = 0; p < 64; p++)
-                d->split[s].images[i * 64 + p] = (uint8_t)((i * 31 + p * 7 + (p / 16 == i % 4) * 120) % 256);
-        }
-    }
-    assert_int_equal(gb_dataset_normalize(d, &o, NULL), GB_OK);
-    return d;
-}
 
 static gb_recipe *recipe(const char *norm, const char *rest)
 {
@@ -51,7 +36,7 @@ static gb_tensor train(const char *device, int threads, const gb_recipe *r, int 
     gb_device *dev = NULL;
     gb_trainer *t = NULL;
     gb_loader *loader = NULL;
-    gb_dataset *data = made_up();
+    gb_dataset *data = gb_test_dataset(8, 64);
     gb_error err = {0};
     gb_loader_options lo = {.split = GB_TRAIN, .batch = r->batch, .shuffle = true, .seed = r->seed};
     const gb_batch *b;
@@ -135,7 +120,7 @@ static void a_loss_that_is_not_finite_stops_before_the_update(void **state)
     gb_context *ctx = NULL;
     gb_device *dev = NULL;
     gb_trainer *t = NULL;
-    gb_dataset *data = made_up();
+    gb_dataset *data = gb_test_dataset(8, 64);
     gb_error err = {0};
     gb_tensor images, before, after;
     gb_shape s = gb_shape_of(4, 32, 1, 8, 8);
