@@ -1,7 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "backends/cpu/reduce.h"
+#include "backends/cpu/reduce_partial.h"
 
 #define FLUSH_TILES 32 /* after which lanes, in f32, are added to sums in f64 */
 #define PILOT 16       /* a sixteenth of the rows gives the shift that keeps squares small */

@@ -1,7 +1,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "backends/cpu/reduce.h"
+#include "backends/cpu/reduce_partial.h"
 
 /* Rows are met one after the other; a tile may hold many rows, or a part of one. */
 typedef struct {

@@ -7,22 +7,6 @@
 #define MIN_ALIGN                                                                                  \
     16u /* of bindings, so that vectors in them are aligned on devices that take less */
 
-gb_status gb_vk_fail(gb_backend_device *dev, VkResult r, const char *doing, gb_error *err)
-{
-    const char *name = dev->physical.info.name;
-    if (r == VK_ERROR_OUT_OF_HOST_MEMORY || r == VK_ERROR_OUT_OF_DEVICE_MEMORY)
-        return gb_fail(err, GB_OUT_OF_MEMORY, name, "make the batch or the model smaller",
-                       "%s ran out of memory of the %s", doing,
-                       r == VK_ERROR_OUT_OF_HOST_MEMORY ? "host" : "device");
-    if (r == VK_ERROR_DEVICE_LOST) {
-        dev->lost = true;
-        return gb_fail(err, GB_DEVICE, name, "resume the run from its last checkpoint",
-                       "the device was lost while %s", doing);
-    }
-    return gb_fail(err, GB_DEVICE, name, "update the driver or choose another device",
-                   "%s failed: %s", doing, gb_vk_result_name(r));
-}
-
 static gb_status choose_physical(gb_backend_device *dev, int index, gb_error *err)
 {
     gb_vk_physical *list;

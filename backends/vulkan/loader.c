@@ -9,35 +9,6 @@
 static const char no_loader[] = "install a Vulkan loader and a driver (on Debian: libvulkan1 and "
                                 "mesa-vulkan-drivers, or the GPU vendor's driver)";
 
-const char *gb_vk_result_name(VkResult r)
-{
-    switch (r) {
-#define NAME(x)                                                                                    \
-    case x:                                                                                        \
-        return #x;
-        NAME(VK_SUCCESS)
-        NAME(VK_NOT_READY)
-        NAME(VK_TIMEOUT)
-        NAME(VK_INCOMPLETE)
-        NAME(VK_ERROR_OUT_OF_HOST_MEMORY)
-        NAME(VK_ERROR_OUT_OF_DEVICE_MEMORY)
-        NAME(VK_ERROR_INITIALIZATION_FAILED)
-        NAME(VK_ERROR_DEVICE_LOST)
-        NAME(VK_ERROR_MEMORY_MAP_FAILED)
-        NAME(VK_ERROR_LAYER_NOT_PRESENT)
-        NAME(VK_ERROR_EXTENSION_NOT_PRESENT)
-        NAME(VK_ERROR_FEATURE_NOT_PRESENT)
-        NAME(VK_ERROR_INCOMPATIBLE_DRIVER)
-        NAME(VK_ERROR_TOO_MANY_OBJECTS)
-        NAME(VK_ERROR_FRAGMENTED_POOL)
-        NAME(VK_ERROR_UNKNOWN)
-        NAME(VK_ERROR_OUT_OF_POOL_MEMORY)
-#undef NAME
-    default:
-        return "an unknown VkResult";
-    }
-}
-
 /* Called by drivers and layers on any thread. Only what the validation layer says about our calls
  * counts: loaders also warn about other drivers on the system. */
 static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "core/passes/passes.h"
-#include "core/passes/recompute.h"
+#include "core/passes/node_kind.h"
 #include "core/passes/rewrite.h"
 
 /* A copy is made where it is first wanted, once for the backward run and, if that is cheap, once

@@ -42,7 +42,8 @@ void gb_lower_fail(gb_lowering *l, const gb_node *n, const char *format, ...)
 
 static void no_memory(gb_lowering *l)
 {
-    gb_fail(&l->error, GB_OUT_OF_MEMORY, "", "use a smaller model", "no memory to compile the graph");
+    gb_fail(&l->error, GB_OUT_OF_MEMORY, "", "use a smaller model",
+            "no memory to compile the graph");
 }
 
 static gb_storage storage_of(const gb_lowering *l, gb_value v)
@@ -67,7 +68,8 @@ static int add_buffer(gb_lowering *l, gb_buffer_role role, int index, uint64_t b
         p->buffer = grown;
         l->cap_buffers = cap;
     }
-    p->buffer[p->n_buffers] = (gb_plan_buffer){.role = role, .index = index, .bytes = bytes ? bytes : 4};
+    p->buffer[p->n_buffers] =
+        (gb_plan_buffer){.role = role, .index = index, .bytes = bytes ? bytes : 4};
     return p->n_buffers++;
 }
 
@@ -124,8 +126,10 @@ static void place_constant(gb_lowering *l, gb_value v)
     for (int64_t i = 0; i < n; i++) {
         double x = gb_tensor_get(&c->tensor, i);
         float f = (float)x;
-        if (o.storage == GB_S_F32) memcpy(&data[i], &f, 4);
-        else data[i] = x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : (int32_t)x;
+        if (o.storage == GB_S_F32)
+            memcpy(&data[i], &f, 4);
+        else
+            data[i] = x < INT32_MIN ? INT32_MIN : x > INT32_MAX ? INT32_MAX : (int32_t)x;
     }
     l->plan->buffer[o.buffer].data = data;
     place(l, v, &o);
@@ -194,9 +198,12 @@ bool gb_operand_reshape(const gb_operand *from, const gb_shape *to, gb_operand *
         int i0 = i, j0 = j;
         int64_t a = i < from->rank ? from->dim[i++] : 1, b = j < to->rank ? to->dim[j++] : 1;
         while (a != b) {
-            if (a < b && i < from->rank) a *= from->dim[i++];
-            else if (j < to->rank) b *= to->dim[j++];
-            else return false;
+            if (a < b && i < from->rank)
+                a *= from->dim[i++];
+            else if (j < to->rank)
+                b *= to->dim[j++];
+            else
+                return false;
         }
         int64_t stride = 0;
         bool first = true;
@@ -254,8 +261,9 @@ static const gb_expr *copy_expr(gb_lowering *l, gb_storage storage, bool fill, d
 {
     gb_xb b = {0};
     char type = storage == GB_S_I32 ? 'i' : 'f';
-    gb_x y = !fill ? gb_x_input(&b, 0, type)
-                   : type == 'f' ? gb_x_const(&b, value) : gb_x_iconst(&b, (int32_t)value);
+    gb_x y = !fill         ? gb_x_input(&b, 0, type)
+             : type == 'f' ? gb_x_const(&b, value)
+                           : gb_x_iconst(&b, (int32_t)value);
     const gb_expr *e = gb_xb_finish(&b, fill ? 0 : 1, &y, 1, gb_arena_alloc_hook, l->arena);
     gb_xb_free(&b);
     if (!e) no_memory(l);
@@ -328,7 +336,9 @@ static void count_bytes(gb_step *s)
 
 static gb_plan_port port(const gb_lowering *l, const char *name, gb_value v)
 {
-    return (gb_plan_port){.name = name, .dtype = gb_dtype_at(l->g, v), .shape = *gb_shape_ptr(l->g, v),
+    return (gb_plan_port){.name = name,
+                          .dtype = gb_dtype_at(l->g, v),
+                          .shape = *gb_shape_ptr(l->g, v),
                           .where = l->where[v]};
 }
 
@@ -377,7 +387,8 @@ static bool same_window(const gb_operand *a, const gb_operand *b)
 {
     if (a->buffer != b->buffer || a->offset != b->offset || a->rank != b->rank) return false;
     for (int i = 0; i < a->rank; i++)
-        if (a->dim[i] != b->dim[i] || (a->dim[i] != 1 && a->stride[i] != b->stride[i])) return false;
+        if (a->dim[i] != b->dim[i] || (a->dim[i] != 1 && a->stride[i] != b->stride[i]))
+            return false;
     return true;
 }
 
@@ -400,7 +411,8 @@ static void redirect(gb_lowering *l, int from, int to)
 
 /* May the step that makes `now` write straight into the state's buffer? Only if the old value is
  * not read later, nor by that step itself unless element by element. */
-static bool can_update_in_place(const gb_lowering *l, const gb_operand *now, const gb_operand *state)
+static bool can_update_in_place(const gb_lowering *l, const gb_operand *now,
+                                const gb_operand *state)
 {
     const gb_plan *p = l->plan;
     if (p->buffer[now->buffer].role != GB_BUF_TRANSIENT || now->offset != 0) return false;
@@ -422,7 +434,8 @@ static bool can_update_in_place(const gb_lowering *l, const gb_operand *now, con
         const gb_step *s = &p->step[i];
         for (int k = 0; k < s->n_in; k++) {
             if (s->in[k].buffer != state->buffer) continue;
-            bool aligned = i == writer && s->kind == GB_STEP_POINTWISE && same_window(&s->in[k], state);
+            bool aligned =
+                i == writer && s->kind == GB_STEP_POINTWISE && same_window(&s->in[k], state);
             if (!aligned) return false;
         }
     }
@@ -445,8 +458,10 @@ static void place_updates(gb_lowering *l)
         gb_value u = g->value[g->state[i]].update;
         if (!u || u == g->state[i]) continue;
         gb_operand now = *gb_lower_operand(l, u), state = l->where[g->state[i]];
-        if (can_update_in_place(l, &now, &state)) redirect(l, now.buffer, state.buffer);
-        else copied[n_copies++] = i;
+        if (can_update_in_place(l, &now, &state))
+            redirect(l, now.buffer, state.buffer);
+        else
+            copied[n_copies++] = i;
     }
     for (int k = 0; k < n_copies; k++) { /* a state that is another's new value: save it first */
         gb_value state = g->state[copied[k]], u = g->value[state].update;
@@ -459,7 +474,8 @@ static void place_updates(gb_lowering *l)
     }
     for (int k = 0; k < n_copies; k++) {
         gb_value state = g->state[copied[k]];
-        gb_lower_copy(l, &node, gb_lower_operand(l, g->value[state].update), &l->plan->state[copied[k]].where, 0);
+        gb_lower_copy(l, &node, gb_lower_operand(l, g->value[state].update),
+                      &l->plan->state[copied[k]].where, 0);
     }
 }
 
@@ -487,12 +503,13 @@ static void place_outputs(gb_lowering *l)
 static bool has_images(const gb_graph *g)
 {
     for (int i = 0; i < g->n_nodes; i++)
-        if (strncmp(g->node[i].op->name, "Conv", 4) == 0 || strstr(g->node[i].op->name, "Pool")) return true;
+        if (strncmp(g->node[i].op->name, "Conv", 4) == 0 || strstr(g->node[i].op->name, "Pool"))
+            return true;
     return false;
 }
 
 /* The plan lives in the graph's arena, where its expressions and names are already. */
-static gb_status lower(gb_graph *g, bool lean, gb_plan **plan, gb_error *err)
+gb_status gb_make_plan(gb_graph *g, bool lean, gb_plan **plan, gb_error *err)
 {
     gb_lowering l = {.g = g, .arena = g->arena, .images = has_images(g)};
     l.plan = gb_arena_alloc(l.arena, sizeof *l.plan);
@@ -518,45 +535,4 @@ static gb_status lower(gb_graph *g, bool lean, gb_plan **plan, gb_error *err)
     }
     gb_graph_destroy(&g);
     return status;
-}
-
-/* Takes the place of g. */
-static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recomputed *done, gb_error *err)
-{
-    gb_graph *folded = options->no_fusion ? g : gb_fold(g, err);
-    if (folded != g) gb_graph_destroy(&g);
-    if (folded && !options->no_fusion && !options->lean) folded = gb_scale_filters(folded, err);
-    gb_graph *fused = options->no_fusion || !folded ? folded : gb_fuse(folded, err);
-    if (fused != folded) gb_graph_destroy(&folded);
-    gb_graph *mixed =
-        fused && options->small
-            ? gb_mix_precision(fused, options->small, options->small_everywhere, err)
-            : fused;
-    if (mixed != fused) gb_graph_destroy(&fused);
-    if (options->no_fusion) {
-        if (mixed && !gb_order(mixed, err)) gb_graph_destroy(&mixed);
-        return mixed;
-    }
-    gb_graph *result = mixed ? gb_recompute(mixed, options->budget, done, err) : NULL;
-    gb_graph_destroy(&mixed);
-    return result;
-}
-
-gb_status gb_lower(const gb_graph *g, const gb_lower_options *options, gb_plan **plan, gb_error *err)
-{
-    const gb_lower_options none = {0};
-    gb_recomputed done = {0};
-    gb_error local = {0};
-    *plan = NULL;
-    gb_graph *core = gb_expand(g, &local);
-    if (core) core = optimize(core, options ? options : &none, &done, &local);
-    if (!core) {
-        if (err) *err = local;
-        return local.status ? local.status : GB_INTERNAL;
-    }
-    gb_status status = lower(core, options && options->lean, plan, err);
-    if (status) return status;
-    (*plan)->recomputed = done.values;
-    (*plan)->recomputed_bytes = done.bytes;
-    return GB_OK;
 }

@@ -1,6 +1,6 @@
 /* Readers that compute an operand themselves, since they read all that it is made from. */
 #include "core/passes/passes.h"
-#include "core/passes/recompute.h"
+#include "core/passes/node_kind.h"
 
 static bool reads(const gb_node *n, gb_value v)
 {

@@ -10,7 +10,7 @@
  * costs the least time a byte is dropped; or everything between a few positions is (the checkpoints
  * of Chen et al. 2016), where that fits and costs less. Every value is pure: its copy has the same
  * bits, since it is the same step on the same operands. */
-#include "core/passes/recompute.h"
+#include "core/passes/node_kind.h"
 
 #include <stdlib.h>
 

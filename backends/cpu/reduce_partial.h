@@ -4,8 +4,8 @@
  * kept axes are innermost, [kept 1][reduced][kept 2]; tiles are accumulated in lanes that repeat
  * the columns. Work is cut by shape alone and partial results are combined in a fixed order, in
  * f64. */
-#ifndef GB_BACKENDS_CPU_REDUCE_H
-#define GB_BACKENDS_CPU_REDUCE_H
+#ifndef GB_BACKENDS_CPU_REDUCE_PARTIAL_H
+#define GB_BACKENDS_CPU_REDUCE_PARTIAL_H
 
 #include "backends/cpu/cpu.h"
 #include "backends/cpu/tile.h"
