@@ -12,8 +12,7 @@ void gb_xb_free(gb_xb *b)
 
 static bool same_node(const gb_enode *a, const gb_enode *b)
 {
-    return a->prim == b->prim && a->type == b->type &&
-           memcmp(a->arg, b->arg, sizeof a->arg) == 0 &&
+    return a->prim == b->prim && a->type == b->type && memcmp(a->arg, b->arg, sizeof a->arg) == 0 &&
            memcmp(&a->imm, &b->imm, sizeof a->imm) == 0;
 }
 
@@ -59,17 +58,17 @@ gb_x gb_x_coord(gb_xb *b, int axis)
 
 gb_x gb_x_scalar(gb_xb *b, int slot, char type)
 {
-    return append(b, (gb_enode){.prim = type == 'f' ? GB_P_SCALAR : GB_P_ISCALAR,
-                                .type = type, .imm = slot});
+    return append(
+        b, (gb_enode){.prim = type == 'f' ? GB_P_SCALAR : GB_P_ISCALAR, .type = type, .imm = slot});
 }
 
 static bool is_const(const gb_xb *b, gb_x x, double v)
 {
-    return b->node[x].prim == GB_P_CONST && b->node[x].imm == v;
+    return b->node[x].prim == GB_P_CONST && b->node[x].imm == v &&
+           !signbit(b->node[x].imm) == !signbit(v);
 }
 
-/* Identities that hold for every float, NaN and infinity included (x * 0 and x + 0.0 do not:
- * adding zero is kept apart for -0, whose sign no operator here depends on). */
+/* Identities that hold for every float, NaN, infinity and -0 included (x * 0 and x + 0 do not). */
 static gb_x simplify(const gb_xb *b, gb_prim p, const gb_x *arg)
 {
     switch (p) {
@@ -77,15 +76,19 @@ static gb_x simplify(const gb_xb *b, gb_prim p, const gb_x *arg)
         if (is_const(b, arg[0], 1)) return arg[1];
         if (is_const(b, arg[1], 1)) return arg[0];
         return -1;
-    case GB_P_DIV: return is_const(b, arg[1], 1) ? arg[0] : -1;
+    case GB_P_DIV:
+        return is_const(b, arg[1], 1) ? arg[0] : -1;
     case GB_P_ADD:
-        if (is_const(b, arg[0], 0)) return arg[1];
-        if (is_const(b, arg[1], 0)) return arg[0];
+        if (is_const(b, arg[0], -0.0)) return arg[1];
+        if (is_const(b, arg[1], -0.0)) return arg[0];
         return -1;
-    case GB_P_SUB: return is_const(b, arg[1], 0) ? arg[0] : -1;
+    case GB_P_SUB:
+        return is_const(b, arg[1], 0) ? arg[0] : -1;
     case GB_P_SELECT:
-    case GB_P_ISELECT: return arg[1] == arg[2] ? arg[1] : -1;
-    default: return -1;
+    case GB_P_ISELECT:
+        return arg[1] == arg[2] ? arg[1] : -1;
+    default:
+        return -1;
     }
 }
 
@@ -151,9 +154,12 @@ void gb_x_inline(gb_xb *b, const gb_expr *e, const gb_x *in, const gb_x *coord, 
         gb_x arg[4] = {0};
         int arity = gb_prim_arity(n->prim);
         for (int k = 0; k < arity; k++) arg[k] = map[n->arg[k]];
-        if (n->prim == GB_P_INPUT && in) map[i] = in[(int)n->imm];
-        else if (n->prim == GB_P_COORD && coord) map[i] = coord[(int)n->imm];
-        else map[i] = arity ? apply(b, n->prim, arg, n->imm) : append(b, *n);
+        if (n->prim == GB_P_INPUT && in)
+            map[i] = in[(int)n->imm];
+        else if (n->prim == GB_P_COORD && coord)
+            map[i] = coord[(int)n->imm];
+        else
+            map[i] = arity ? apply(b, n->prim, arg, n->imm) : append(b, *n);
     }
     for (int k = 0; k < e->n_out; k++) out[k] = b->failed ? -1 : map[e->out[k]];
     free(map);
@@ -204,13 +210,22 @@ void gb_expr_eval(const gb_expr *e, const double *in, const int64_t *coord, cons
         const gb_enode *n = &e->node[i];
         double arg[4];
         switch (n->prim) {
-        case GB_P_INPUT: value[i] = in[(int)n->imm]; continue;
+        case GB_P_INPUT:
+            value[i] = in[(int)n->imm];
+            continue;
         case GB_P_CONST:
-        case GB_P_ICONST: value[i] = n->imm; continue;
-        case GB_P_COORD: value[i] = (double)coord[(int)n->imm]; continue;
+        case GB_P_ICONST:
+            value[i] = n->imm;
+            continue;
+        case GB_P_COORD:
+            value[i] = (double)coord[(int)n->imm];
+            continue;
         case GB_P_SCALAR:
-        case GB_P_ISCALAR: value[i] = scalars[(int)n->imm]; continue;
-        default: break;
+        case GB_P_ISCALAR:
+            value[i] = scalars[(int)n->imm];
+            continue;
+        default:
+            break;
         }
         for (int k = 0; k < gb_prim_arity(n->prim); k++) arg[k] = value[n->arg[k]];
         value[i] = gb_prims[n->prim].eval(arg, n->imm);
@@ -220,9 +235,9 @@ void gb_expr_eval(const gb_expr *e, const double *in, const int64_t *coord, cons
 
 bool gb_expr_is_costly(const gb_expr *e)
 {
-    static const gb_prim costly[] = {GB_P_EXP, GB_P_LOG,  GB_P_POW,  GB_P_TANH, GB_P_ERF,  GB_P_LOG1P,
-                                     GB_P_EXPM1, GB_P_SIN, GB_P_COS, GB_P_TAN, GB_P_ASIN, GB_P_ACOS,
-                                     GB_P_ATAN, GB_P_RANDOM};
+    static const gb_prim costly[] = {GB_P_EXP,   GB_P_LOG,   GB_P_POW,  GB_P_TANH,  GB_P_ERF,
+                                     GB_P_LOG1P, GB_P_EXPM1, GB_P_SIN,  GB_P_COS,   GB_P_TAN,
+                                     GB_P_ASIN,  GB_P_ACOS,  GB_P_ATAN, GB_P_RANDOM};
     for (size_t i = 0; i < sizeof costly / sizeof *costly; i++)
         if (gb_expr_uses(e, costly[i])) return true;
     return e->n_nodes > 60;

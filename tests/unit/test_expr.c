@@ -63,6 +63,24 @@ static void builders_share_and_fold(void **state)
     gb_xb_free(&b);
 }
 
+/* -0 + 0 is 0, so that x + 0 is not x; x - 0 and x + -0 are. */
+static void zeros_keep_their_sign(void **state)
+{
+    (void)state;
+    gb_xb b = {0};
+    gb_x x = gb_x_input(&b, 0, 'f'), zero = gb_x_const(&b, 0), minus = gb_x_const(&b, -0.0);
+    assert_int_equal(gb_x2(&b, GB_P_SUB, x, zero), x);
+    assert_int_equal(gb_x2(&b, GB_P_ADD, x, minus), x);
+    assert_int_equal(gb_x2(&b, GB_P_ADD, minus, x), x);
+    assert_int_not_equal(gb_x2(&b, GB_P_SUB, x, minus), x);
+    assert_int_not_equal(gb_x2(&b, GB_P_ADD, zero, x), x);
+    gb_arena *arena = gb_arena_create();
+    double in[2] = {-0.0, 0};
+    assert_false(signbit(eval1(arena, &b, gb_x2(&b, GB_P_ADD, x, zero), in)));
+    gb_arena_destroy(arena);
+    gb_xb_free(&b);
+}
+
 static void integers_wrap(void **state)
 {
     (void)state;
@@ -80,8 +98,8 @@ static void integers_wrap(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(derivatives_match_differences),
-                                       cmocka_unit_test(builders_share_and_fold),
-                                       cmocka_unit_test(integers_wrap)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(derivatives_match_differences), cmocka_unit_test(builders_share_and_fold),
+        cmocka_unit_test(zeros_keep_their_sign), cmocka_unit_test(integers_wrap)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

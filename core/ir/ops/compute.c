@@ -161,13 +161,15 @@ static void reduce_gradient(gb_graph *g, const gb_node *n, const gb_value *dout,
     for (int k = 0; k < n->n_in; k++) {
         if (!wants_gradient(g, n, k)) continue;
         draft d = {0};
-        gb_x x[GB_MAX_EXPR_INPUTS], y[GB_MAX_STEP_OUT], sum = gb_x_const(&d.b, 0);
+        gb_x x[GB_MAX_EXPR_INPUTS], y[GB_MAX_STEP_OUT], sum = -1;
         draft_node(&d, g, n, x, y);
         for (int o = 0; o < c->expr->n_out; o++) {
             if ((!r[o].dout[0] && !r[o].dout[1]) || gb_x_type(&d.b, y[o]) != 'f') continue;
             gb_x de = back_through(g, &d, c, o, &r[o], y[o]);
-            sum = gb_x2(&d.b, GB_P_ADD, sum, gb_x_derive(&d.b, y[o], x[k], de));
+            gb_x part = gb_x_derive(&d.b, y[o], x[k], de);
+            sum = sum < 0 ? part : gb_x2(&d.b, GB_P_ADD, sum, part);
         }
+        if (sum < 0) sum = gb_x_const(&d.b, 0);
         din[k] = draft_finish(&d, g, sum, n->in[k], &c->space);
     }
 }
