@@ -42,7 +42,8 @@ static gb_status plan_beside(gb_trainer *t, const gb_graph *step, int64_t n, boo
 {
     const gb_program_options options = {.math = t->recipe->math,
                                         .precision = t->recipe->precision,
-                                        .memory_budget = UINT64_MAX}; /* as the trainer makes them */
+                                        .memory_budget =
+                                            UINT64_MAX}; /* as the trainer makes them */
     gb_program_info info = {0};
     gb_graph *evaluation = gb_graph_create(), *update = gb_graph_create();
     gb_status status = evaluation && update ? gb_build_evaluation(t, evaluation, n, err)
@@ -78,6 +79,33 @@ static gb_status plan_parts(gb_trainer *t, int64_t n, bool whole, uint64_t *own,
     }
     gb_graph_destroy(&g);
     return status;
+}
+
+gb_status gb_trainer_cut(gb_trainer *t, int64_t n, gb_error *err)
+{
+    const gb_recipe *r = t->recipe;
+    uint64_t need = 0;
+    if (n < 1 || n > r->micro_batch || r->batch % n)
+        return gb_fail(err, GB_FORMAT, "micro_batch", "resume with the recipe of the run",
+                       "the run cut its batches into parts of %lld, which a batch of %lld in "
+                       "micro-batches of %lld cannot be",
+                       (long long)n, (long long)r->batch, (long long)r->micro_batch);
+    if (r->memory_budget) {
+        bool had_states = t->has_states;
+        t->has_states = true; /* as in fit */
+        gb_status status = plan_parts(t, n, n == r->batch, &t->program_budget, &need, err);
+        t->has_states = had_states;
+        if (status) t->program_budget = 0;
+        if (status == GB_OUT_OF_MEMORY && need)
+            return gb_fail(err, status, "memory.budget",
+                           "raise it: other micro-batches would not give the same bits",
+                           "the run goes on in micro-batches of %lld, which need at least %.1f MiB "
+                           "here, but the budget is %.1f MiB",
+                           (long long)n, mib(need), mib(r->memory_budget));
+        if (status) return status;
+    }
+    t->micro_batch = n;
+    return GB_OK;
 }
 
 gb_status gb_trainer_fit(gb_trainer *t, gb_error *err)

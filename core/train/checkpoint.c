@@ -45,10 +45,10 @@ static gb_status write_state(const char *dir, const char *file, const gb_run_sta
                              gb_error *err)
 {
     char *path = gb_path_join(dir, "state.json");
-    json_t *json = json_pack("{s:s s:I s:I s:I s:f s:f s:I s:f s:s}", "tensors", file, "step", (json_int_t)s->step,
+    json_t *json = json_pack("{s:s s:I s:I s:I s:f s:f s:I s:f s:I s:s}", "tensors", file, "step", (json_int_t)s->step,
                              "epoch", (json_int_t)s->epoch, "batch", (json_int_t)s->batch, "loss_sum", s->loss_sum,
                              "hit_sum", s->hit_sum, "examples", (json_int_t)s->examples, "seconds", s->seconds,
-                             "device", s->device);
+                             "micro_batch", (json_int_t)s->micro_batch, "device", s->device);
     bool whole = json && json_object_set_new(json, "choices", json_loads(choices, 0, NULL)) == 0;
     char *text = whole ? json_dumps(json, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
     gb_status status = path && text ? gb_write_file(path, text, strlen(text), err)
@@ -122,11 +122,12 @@ static gb_status read_state(const char *run, char **path, char **text, gb_error 
     return status;
 }
 
-gb_status gb_checkpoint_replay(const char *run, gb_device *dev, gb_error *err)
+gb_status gb_checkpoint_replay(const char *run, gb_device *dev, int64_t *micro_batch, gb_error *err)
 {
     char *path, *text = NULL, *choices = NULL;
     gb_status status = read_state(run, &path, &text, err);
     json_t *json = status ? NULL : json_loads(text, 0, NULL), *list = json_object_get(json, "choices");
+    *micro_batch = json_integer_value(json_object_get(json, "micro_batch"));
     if (list) choices = json_dumps(list, 0); /* runs of older versions have none; a damaged file is found later */
     if (list && !choices) status = gb_fail(err, GB_OUT_OF_MEMORY, run, NULL, "no memory for a checkpoint");
     if (choices) status = gb_device_replay(dev, choices, err);

@@ -123,9 +123,12 @@ static void note_memory(run *r)
 static gb_status set_up(run *r, gb_error *err)
 {
     const gb_recipe *recipe = r->recipe;
-    gb_status status = r->resumed ? gb_checkpoint_replay(r->result->out, r->dev, err) : GB_OK;
+    int64_t micro_batch = 0;
+    gb_status status =
+        r->resumed ? gb_checkpoint_replay(r->result->out, r->dev, &micro_batch, err) : GB_OK;
     if (!status) status = gb_dataset_open(&r->dataset, &recipe->data, err);
     if (!status) status = gb_trainer_create(r->dev, recipe, r->dataset, &r->trainer, err);
+    if (!status && micro_batch) status = gb_trainer_cut(r->trainer, micro_batch, err);
     if (!status) status = gb_trainer_prepare(r->trainer, recipe->batch, err);
     if (!status) status = load_or_begin(r, err);
     if (!status) status = open_logs(r, err);
@@ -149,6 +152,7 @@ static gb_status save(run *r, gb_error *err)
 {
     gb_run_state s = r->state;
     s.seconds += gb_clock() - r->started;
+    s.micro_batch = gb_trainer_micro_batch(r->trainer);
     snprintf(s.device, sizeof s.device, "%s", r->result->device);
     r->saved = gb_clock();
     gb_status status = gb_events_flush(r->events, err);

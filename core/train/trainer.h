@@ -59,6 +59,9 @@ gb_status gb_build_layers(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err);
 
 /* Chooses the micro-batch that fits the recipe's memory budget, once (budget.c). */
 gb_status gb_trainer_fit(gb_trainer *t, gb_error *err);
+/* Takes n, which a run began with, instead: before programs are made. Errors: FORMAT (n does not
+ * divide the batch), OUT_OF_MEMORY (the budget holds less on this device). */
+gb_status gb_trainer_cut(gb_trainer *t, int64_t n, gb_error *err);
 
 /* The inference program for n examples: outputs "metrics" (sums) and "outputs". */
 gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, gb_error *err);

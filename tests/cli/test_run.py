@@ -52,9 +52,28 @@ def budgets(folder, recipe, planned):
     gimbal("train", recipe, "--out", cut, "--set", budget, "--steps", 20)
     gimbal("train", "--resume", cut)
     check("a budget: a run cut resumes to the same bits", weights(cut) == weights(small))
+    micro_batch_of_the_run(folder / "other", recipe, budget, m["micro_batch"])
     done, r = gimbal("train", recipe, "--out", folder / "none", "--set", "memory.budget=2KiB")
     check("a budget too small: refused with the least", done.returncode == 1 and
           "needs at least" in r["error"]["message"], done)
+
+
+def micro_batch_of_the_run(run, recipe, budget, chosen):
+    """A resume takes the micro-batch that the run began with, whatever would be chosen here."""
+    gimbal("train", recipe, "--out", run, "--set", budget, "--steps", 20)
+    path = run / "checkpoints" / "state.json"
+    state = json.loads(path.read_text())
+    check("a budget: the micro-batch is part of the state", state["micro_batch"] == chosen)
+    path.write_text(json.dumps({**state, "micro_batch": chosen // 2}))
+    _, r = gimbal("train", "--resume", run, "--steps", 22)
+    check("a budget: a resume keeps the run's micro-batch",
+          r["memory"]["micro_batch"] == chosen // 2, r)
+    check("a budget: and so does the next checkpoint",
+          json.loads(path.read_text())["micro_batch"] == chosen // 2)
+    path.write_text(json.dumps({**state, "micro_batch": 7}))
+    done, r = gimbal("train", "--resume", run)
+    check("a budget: a micro-batch that cannot be is refused", done.returncode == 1 and
+          "parts of 7" in r["error"]["message"], r)
 
 
 RECIPE = """data: {dataset: idx, path: %s}
