@@ -14,7 +14,7 @@ from pathlib import Path
 
 import page
 from parts import NETWORKS, PARTS, ROOT, Bench
-from peers import Peers
+from peers import LIMITS, Peers
 from workers import Failed
 
 
@@ -27,6 +27,9 @@ def arguments():
     parser.add_argument("--quick", action="store_true",
                         help="without torch.compile, and with less time for each network")
     parser.add_argument("--no-peers", action="store_true", help="gimbal alone")
+    parser.add_argument("--isa", choices=sorted(LIMITS),
+                        help="the CPU and its peers (but ONNX Runtime, which cannot be) use these "
+                        "instructions at most; the section's title says so")
     parser.add_argument("--tiny", action="store_true", help="seconds: for the test of this program")
     parser.add_argument("--build", type=Path, default=ROOT / "build", metavar="DIR")
     parser.add_argument("--venv", type=Path, metavar="DIR",
@@ -73,8 +76,18 @@ def found_versions(value):
 def describe(b, results):
     devices = "; ".join(f"`{d['id']}` {d['name']} ({d['driver']} {d['version']})" for d in b.devices)
     peers = ", ".join(sorted(found_versions(results))) or "none"
-    return f"{processor()}, {os.cpu_count()} cores; {platform.platform()}. Devices: {devices}. " \
+    text = f"{processor()}, {os.cpu_count()} cores; {platform.platform()}. Devices: {devices}. " \
            f"Peers: {peers}."
+    if b.limit:
+        text += f" The processor has more than {shown_isa(b.limit)}: gimbal runs with `--isa " \
+                f"{b.limit}`, PyTorch and OpenBLAS with " \
+                f"`{' '.join(f'{k}={v}' for k, v in LIMITS[b.limit].items())}`. **ONNX Runtime has " \
+                "no such switch and uses all that the processor has.**"
+    return text
+
+
+def shown_isa(isa):
+    return {"avx512": "AVX-512", "avx2": "AVX2"}.get(isa, isa)
 
 
 def run_parts(b, names, results, save):
@@ -104,14 +117,15 @@ def main():
     peers = Peers(args.venv or args.build / "venv-bench", not args.no_peers)
     for peer, why in peers.missing.items():
         print(f"bench: without {peer}: {why}", file=sys.stderr)
-    b = Bench(args.build.resolve(), peers, args.quick, args.tiny)
+    b = Bench(args.build.resolve(), peers, args.quick, args.tiny, args.isa)
     b.networks = [n for n in args.networks.split(",") if n]
     b.say = lambda what: print(f"bench: {time.monotonic() - begin:5.0f} s  {what}", flush=True)
-    isa = {"avx512": "AVX-512", "avx2": "AVX2"}.get(b.isa(), b.isa())
-    title = f"{processor()}, {isa}, {os.cpu_count()} cores"
+    limited = " limited to" if b.limit else ","
+    title = f"{processor()}{limited} {shown_isa(b.isa())}, {os.cpu_count()} cores"
     store = b.folder / (re.sub(r"\W+", "-", title).lower() + ("-tiny" if args.tiny else "") + ".json")
     results = json.loads(store.read_text()) if store.exists() else {}
-    pocl = next((d["id"] for d in b.devices if d["backend"] == "opencl"), "opencl:0")
+    pocl = None if b.limit else next((d["id"] for d in b.devices if d["backend"] == "opencl"),
+                                     "opencl:0")
 
     def save():
         ordered = {name: results[name] for name in PARTS if name in results}

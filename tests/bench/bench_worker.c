@@ -3,8 +3,8 @@
  * "CALL SECONDS CALLS" on standard input (at least so long, and so often) is answered by a line of
  * JSON: {"ms": [...]}, or {"error": "..."}.
  *
- * usage: bench_worker DEVICE RECIPE [KEY=VALUE...]       calls: step, forward, memory
- *        bench_worker DEVICE MODEL.onnx BATCH            calls: forward, memory */
+ * usage: bench_worker [--isa NAME] DEVICE RECIPE [KEY=VALUE...]       calls: step, forward, memory
+ *        bench_worker [--isa NAME] DEVICE MODEL.onnx BATCH            calls: forward, memory */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,15 +52,17 @@ static gb_status open_onnx(worker *w, const char *path, int64_t batch, gb_error 
     return s ? s : gb_program_create(w->store, w->graph, &fast, &w->program, err);
 }
 
-static gb_status open_all(worker *w, int argc, char **argv, gb_error *err)
+/* argv: DEVICE and what follows it. */
+static gb_status open_all(worker *w, const char *isa, int argc, char **argv, gb_error *err)
 {
-    size_t length = strlen(argv[2]);
-    gb_status s = gb_context_create(NULL, &w->ctx, err);
-    if (!s) s = gb_device_open(w->ctx, argv[1], &w->dev, err);
-    if (!s && length > 5 && strcmp(argv[2] + length - 5, ".onnx") == 0)
-        return open_onnx(w, argv[2], argc > 3 ? atoll(argv[3]) : 1, err);
+    size_t length = strlen(argv[1]);
+    const gb_context_options options = {.isa = isa};
+    gb_status s = gb_context_create(&options, &w->ctx, err);
+    if (!s) s = gb_device_open(w->ctx, argv[0], &w->dev, err);
+    if (!s && length > 5 && strcmp(argv[1] + length - 5, ".onnx") == 0)
+        return open_onnx(w, argv[1], argc > 2 ? atoll(argv[2]) : 1, err);
     if (!s)
-        s = gb_recipe_read(argv[2], (const char *const *)argv + 3, (size_t)argc - 3, &w->recipe,
+        s = gb_recipe_read(argv[1], (const char *const *)argv + 2, (size_t)argc - 2, &w->recipe,
                            err);
     return s ? s : gb_bench_job_open(w->dev, w->recipe, &w->job, err);
 }
@@ -139,8 +141,10 @@ int main(int argc, char **argv)
     char call[40];
     double seconds;
     int least;
-    if (argc < 3) return 2;
-    gb_status s = open_all(&w, argc, argv, &err);
+    bool limited = argc > 2 && strcmp(argv[1], "--isa") == 0;
+    int first = limited ? 3 : 1;
+    if (argc < first + 2) return 2;
+    gb_status s = open_all(&w, limited ? argv[2] : NULL, argc - first, argv + first, &err);
     if (s)
         fprintf(stderr, "%s: %s (%s)\n", err.input, err.message, err.hint);
     else

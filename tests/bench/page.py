@@ -141,24 +141,52 @@ PAGES = {"steps": steps_page, "inference": inference_page, "kernels": kernels_pa
 # --- what it must reach ---
 
 def targets(parts, pocl):
-    """(what, at least, aim, measured or None, unit, whether less is better)"""
-    rows = []
-    nets = parts.get("steps", {}).get("networks", {})
+    """(what, at least, aim, measured or None, unit, whether less is better); pocl: the OpenCL device
+    to judge, None: the CPU alone."""
+    rows = cpu_targets(parts)
+    if pocl:
+        rows += device_targets(parts, pocl)
+    m = parts.get("memory", {}).get("rows", {})
+    peer = [v for v in (growth_of(r) for n, r in m.items() if n.startswith("PyTorch")) if v]
+    rows.append(("peak memory ResNet-18 batch 128 vs PyTorch's", 0.8, 0.5,
+                 ratio(growth_of(m.get("cpu")), min(peer, default=None)), "×", True))
+    for device in ("cpu", pocl) if pocl else ("cpu",):
+        share_ = parts.get("host", {}).get("rows", {}).get(device, {}).get("share")
+        rows.append((f"{device}: host beside device time, MLP", 10, 3,
+                     100 * share_ if share_ is not None else None, "%", True))
+    return rows
 
-    def net(name, who):
-        return median(nets.get(name, {}).get(who))
+
+def networks_of(parts):
+    return parts.get("steps", {}).get("networks", {})
+
+
+def step_of(parts, name, who):
+    return median(networks_of(parts).get(name, {}).get(who))
+
+
+def versus_torch(parts, name, who):
+    return ratio(best_torch(networks_of(parts).get(name, {}))[0], step_of(parts, name, who))
+
+
+def cpu_targets(parts):
+    rows = [(f"CPU: {name} step vs PyTorch's best mode", least, aim,
+             versus_torch(parts, name, "cpu"), "×", False)
+            for name, least, aim in (("MLP", 1.1, 1.4), ("CNN", 1.5, 2), ("ResNet-20", 1.5, 2),
+                                     ("ResNet-18", 1.7, 2.5), ("airbench94", 1.7, 2.5))]
+    for batch in ("128", "1"):
+        r = parts.get("inference", {}).get("batches", {}).get(batch, {})
+        rows.append((f"CPU: inference ResNet-20 batch {batch} vs ONNX Runtime", 1.1, 1.5,
+                     ratio(median(r.get("ONNX Runtime")), median(r.get("cpu"))), "×", False))
+    return rows
+
+
+def device_targets(parts, pocl):
+    rows = []
 
     def add(what, least, aim, value, unit="×", less=False):
         rows.append((what, least, aim, value, unit, less))
 
-    for name, least, aim in (("MLP", 1.1, 1.4), ("CNN", 1.5, 2), ("ResNet-20", 1.5, 2),
-                             ("ResNet-18", 1.7, 2.5), ("airbench94", 1.7, 2.5)):
-        add(f"CPU: {name} step vs PyTorch's best mode", least, aim,
-            ratio(best_torch(nets.get(name, {}))[0], net(name, "cpu")))
-    for batch in ("128", "1"):
-        r = parts.get("inference", {}).get("batches", {}).get(batch, {})
-        add(f"CPU: inference ResNet-20 batch {batch} vs ONNX Runtime", 1.1, 1.5,
-            ratio(median(r.get("ONNX Runtime")), median(r.get("cpu"))))
     operators = parts.get("kernels", {})
     peak = operators.get("peak")
 
@@ -174,25 +202,18 @@ def targets(parts, pocl):
             of_peak(f"conv {channels} ch", pocl), "")
     for name in ("ResNet-20", "ResNet-18"):
         add(f"{pocl}: {name} step vs PyTorch's best mode", 0.8, 1.2,
-            ratio(best_torch(nets.get(name, {}))[0], net(name, pocl)))
+            versus_torch(parts, name, pocl))
     for name in ("MLP", "CNN", "ResNet-20", "ResNet-18", "airbench94"):
         add(f"{pocl}: {name} step vs our CPU backend", 0.5, 0.8,
-            ratio(net(name, "cpu"), net(name, pocl)))
-    add(f"{pocl}: CNN vs tinygrad", 5, 10, ratio(net("CNN", "tinygrad OpenCL"), net("CNN", pocl)))
+            ratio(step_of(parts, name, "cpu"), step_of(parts, name, pocl)))
+    add(f"{pocl}: CNN vs tinygrad", 5, 10,
+        ratio(step_of(parts, "CNN", "tinygrad OpenCL"), step_of(parts, "CNN", pocl)))
     add("Vulkan, the better of lavapipe and SwiftShader: sgemm 1024³, share of FMA peak", 0.04, 0.06,
         of_peak(PRODUCTS[0], "vulkan:0", "SwiftShader vulkan:0"), "")
     first = parts.get("start", {}).get("rows", {}).get(pocl, {})
     for key, least, aim in (("cold", 8, 4), ("warm", 1, 0.4)):
         add(f"{pocl}: to ResNet-20's first step, {key} caches", least, aim,
             first.get(key, {}).get("start"), "s", True)
-    m = parts.get("memory", {}).get("rows", {})
-    peer = [v for v in (growth_of(r) for n, r in m.items() if n.startswith("PyTorch")) if v]
-    add("peak memory ResNet-18 batch 128 vs PyTorch's", 0.8, 0.5,
-        ratio(growth_of(m.get("cpu")), min(peer, default=None)), "×", True)
-    for device in ("cpu", pocl):
-        share_ = parts.get("host", {}).get("rows", {}).get(device, {}).get("share")
-        add(f"{device}: host beside device time, MLP", 10, 3,
-            100 * share_ if share_ is not None else None, "%", True)
     return rows
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from peers import swiftshader
+from peers import LIMITS, swiftshader
 from workers import Failed, Runner, Worker, alternate
 
 HERE = Path(__file__).resolve().parent
@@ -32,23 +32,26 @@ CONVOLUTIONS = ((64, 32), (128, 16), (256, 8))  # channels, side
 class Bench:
     """What the parts share: programs, devices, peers, limits of time."""
 
-    def __init__(self, build, peers, quick=False, tiny=False):
-        self.build, self.peers, self.quick, self.tiny = build, peers, quick, tiny
+    def __init__(self, build, peers, quick=False, tiny=False, limit=None):
+        """limit: instructions that the CPU and the peers on it are kept to; other devices are then
+        left out, as their drivers cannot be."""
+        self.build, self.peers, self.quick, self.tiny, self.limit = build, peers, quick, tiny, limit
         self.tool, self.worker_tool = build / "tools/gimbal", build / "tests/bench/bench_worker"
         self.folder = build / "bench"
         self.folder.mkdir(exist_ok=True)
         listed = self.gimbal("devices")["devices"]
         self.devices = [d for d in listed
                         if d["usable"] and d["backend"] not in ("reference", "null")]
-        if tiny:
+        if tiny or limit:
             self.devices = [d for d in self.devices if d["backend"] == "cpu"]
         self.unit = 0.1 if tiny else 8 if quick else 16  # seconds for a network of share 1
         self.seconds, self.rounds = (0.05, 1) if tiny else (0.7, 3)
 
     def gimbal(self, *args, env=None, limit=300):
         try:
-            done = subprocess.run([str(self.tool), *map(str, args), "--json"], capture_output=True,
-                                  text=True, timeout=limit, env={**os.environ, **(env or {})})
+            done = subprocess.run([str(self.tool), *map(str, args), "--json", *self.isa_option()],
+                                  capture_output=True, text=True, timeout=limit,
+                                  env={**os.environ, **(env or {})})
             result = json.loads(done.stdout)
         except subprocess.TimeoutExpired as e:
             raise Failed(f"took over {limit} s") from e
@@ -61,10 +64,16 @@ class Bench:
     def log(self, name):
         return self.folder / "log" / (re.sub(r"\W+", "_", name) + ".txt")
 
-    def ours(self, device, recipe, *sets, env=None):
-        name = f"gimbal {device}"
-        tiny = ["batch=8"] if self.tiny else []
-        return Worker(name, [self.worker_tool, device, recipe, *tiny, *sets], self.log(name), env)
+    def isa_option(self):
+        return ["--isa", self.limit] if self.limit else []
+
+    def ours(self, device, recipe, *sets):
+        name = f"gimbal {device} {Path(recipe).stem}"
+        return Worker(name, [self.worker_tool, *self.isa_option(), device, recipe, *sets],
+                      self.log(name))
+
+    def trainer(self, device, recipe, *sets):
+        return self.ours(device, recipe, *(["batch=8"] if self.tiny else []), *sets)
 
     def peer(self, name, script, *args, env=None, ready=120):
         needed = {"torch_worker.py": ("torch", "yaml"), "ort_worker.py": ("onnxruntime",),
@@ -72,7 +81,9 @@ class Bench:
         for module in needed:
             if module in self.peers.missing:
                 raise Failed(f"not installed: {self.peers.missing[module]}")
-        env = {"TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"), **(env or {})}
+        inductor = f"inductor-{self.limit}" if self.limit else "inductor"
+        env = {"TORCHINDUCTOR_CACHE_DIR": str(self.folder / inductor),
+               **LIMITS.get(self.limit, {}), **(env or {})}
         return Worker(name, [self.peers.python, HERE / script, *args], self.log(name), env,
                       cwd=HERE, ready=ready)
 
@@ -100,7 +111,7 @@ def step_runners(b, name, recipe):
     for d in b.devices:
         if b.software(d) and d["backend"] == "vulkan" and name not in SMALL:
             continue
-        runners.append(Runner(d["id"], lambda d=d: b.ours(d["id"], recipe), "step"))
+        runners.append(Runner(d["id"], lambda d=d: b.trainer(d["id"], recipe), "step"))
     return runners + (peer_runners(b, name, recipe) if b.peers.wanted else [])
 
 
@@ -173,9 +184,8 @@ def inference(b, before):
     model = exported_model(b)
     for batch in (128, 1):
         b.say(f"inference: batch {batch}")
-        runners = [Runner(d["id"], lambda d=d: Worker(
-            "gimbal inference", [b.worker_tool, d["id"], model, batch], b.log(f"infer {d['id']}")),
-            "forward") for d in b.devices if not (b.software(d) and d["backend"] == "vulkan")]
+        runners = [Runner(d["id"], lambda d=d: b.ours(d["id"], model, batch), "forward")
+                   for d in b.devices if not (b.software(d) and d["backend"] == "vulkan")]
         runners.append(Runner("ONNX Runtime", lambda: b.peer(
             "ONNX Runtime", "ort_worker.py", model, batch), "forward"))
         recipe = ROOT / "recipes/cifar10-resnet20.yaml"
@@ -241,7 +251,7 @@ def kernels(b, before):
     if b.tiny:
         specs = [("64x64x64", *product_spec("64x64x64"))]
     columns = [(d["id"], d, None) for d in b.devices]
-    other = None if b.tiny else swiftshader(b.build)
+    other = None if b.tiny or b.limit else swiftshader(b.build)
     if other:
         columns.append(("SwiftShader vulkan:0", {"id": "vulkan:0", "kind": "software",
                                                  "backend": "vulkan"}, other))
@@ -258,10 +268,12 @@ def kernels(b, before):
     peers = {}
     if not b.tiny:
         b.say("operators: OpenBLAS, CLBlast")
-        peers = peer_products(b, [
-            ("OpenBLAS", lambda: b.peer("OpenBLAS", "numpy_worker.py", env=b.threads_of_peer())),
-            ("CLBlast opencl:0", lambda: Worker(
-                "CLBlast", ["python3", HERE / "clblast_worker.py", 0], b.log("CLBlast"), cwd=HERE))])
+        wanted = [("OpenBLAS",
+                   lambda: b.peer("OpenBLAS", "numpy_worker.py", env=b.threads_of_peer()))]
+        if not b.limit:
+            wanted.append(("CLBlast opencl:0", lambda: Worker(
+                "CLBlast", ["python3", HERE / "clblast_worker.py", 0], b.log("CLBlast"), cwd=HERE)))
+        peers = peer_products(b, wanted)
     return {"peak": statistics.median(peaks) if peaks else None, "rows": rows, "peers": peers}
 
 
@@ -307,7 +319,7 @@ def start(b, before):
 
 def memory(b, before):
     recipe = (OURS / "mlp.yaml") if b.tiny else ROOT / "recipes/cifar10-resnet18.yaml"
-    makers = {"cpu": (lambda: b.ours("cpu", recipe), "step")}
+    makers = {"cpu": (lambda: b.trainer("cpu", recipe), "step")}
     for mode in () if b.tiny else ("eager", "channels_last"):
         makers[f"PyTorch {mode}"] = (lambda: b.peer("PyTorch memory", "torch_worker.py", "cpu",
                                                     recipe), mode)
@@ -359,7 +371,7 @@ def growth(b, before):
             b.say(f"growth: {title} on {d['id']}")
             line = {}
             for v in values:
-                runner = Runner(d["id"], lambda: b.ours(d["id"], recipe, setting.format(v), *fixed),
+                runner = Runner(d["id"], lambda: b.trainer(d["id"], recipe, setting.format(v), *fixed),
                                 "step")
                 line[str(v)] = alternate([runner], 0.3 * b.seconds, 3, 1, 10)[d["id"]]
             rows[title][d["id"]] = line

@@ -6,6 +6,11 @@ from pathlib import Path
 PACKAGES = {"torch": "torch", "onnxruntime": "onnxruntime", "tinygrad": "tinygrad",
             "numpy": "numpy", "yaml": "pyyaml", "setuptools": "setuptools"}
 
+# How each peer is kept from wider instructions. ONNX Runtime has no such switch: it asks the CPU.
+LIMITS = {"avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+                   "MKL_ENABLE_INSTRUCTIONS": "AVX2", "TORCHINDUCTOR_CPP_MARCH": "haswell",
+                   "OPENBLAS_CORETYPE": "Haswell"}}
+
 
 class Peers:
     """missing: peer -> why it is not there."""

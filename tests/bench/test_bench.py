@@ -63,6 +63,20 @@ def whole(folder):
               and text.count("\n## ") == 2 and text.startswith(page.HEAD), text)
 
 
+def limited(folder):
+    path = folder / "limited.md"
+    args = ["--tiny", "--no-peers", "--isa", "avx2", "--only", "steps,host", "--build", BUILD]
+    done = subprocess.run([sys.executable, HERE / "bench.py", *args, "--page", path],
+                          capture_output=True, text=True)
+    if " avx2" in open("/proc/cpuinfo").read():
+        text = path.read_text()
+        check("tools/bench --isa avx2", done.returncode == 0 and " limited to AVX2, " in text
+              and "(gimbal avx2)" in text and "opencl" not in text and "failed" not in text,
+              done.stdout + done.stderr + text)
+    else:
+        check("tools/bench --isa avx2 where there is none", done.returncode != 0, done.stderr)
+
+
 def verdicts():
     steps = {"cpu": {"median": 100, "min": 90}, "opencl:0": {"median": 300, "min": 200},
              "PyTorch eager": {"median": 240, "min": 200}, "PyTorch compile": {"error": "no C++"},
@@ -81,6 +95,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         turns(Path(folder))
         whole(Path(folder))
+        limited(Path(folder))
     verdicts()
     finish()
 
