@@ -224,7 +224,9 @@ static gb_status make_context(gb_backend_device *dev, gb_error *err)
     cl_int code = CL_SUCCESS;
     dev->context = clCreateContext(NULL, 1, &dev->id, NULL, NULL, &code);
     if (!code) dev->queue = clCreateCommandQueue(dev->context, dev->id, 0, &code);
-    return code ? gb_cl_fail(dev, err, code, "opening the device") : GB_OK;
+    if (code) return gb_cl_fail(dev, err, code, "opening the device");
+    if (dev->keeps_binaries) gb_cl_pin_threads(dev); /* PoCL */
+    return GB_OK;
 }
 
 static gb_status device_open(const gb_backend_options *o, int index, gb_backend_device **out,

@@ -46,6 +46,9 @@ gb_status gb_cl_fail(gb_backend_device *dev, gb_error *err, cl_int code, const c
 gb_status gb_cl_build(gb_backend_device *dev, const gb_gpu_kernel *kernel, int n,
                       gb_cl_kernel *built, gb_error *err);
 
+/* Binds each thread of a driver on CPUs to a processor, where the driver can tell them apart. */
+void gb_cl_pin_threads(gb_backend_device *dev);
+
 gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
                                gb_backend_program **prog, gb_error *err);
 void gb_cl_program_destroy(gb_backend_program *prog);

@@ -3,6 +3,9 @@
 #include <stdint.h>
 #include <setjmp.h>
 #include <cmocka.h>
+#include <dirent.h>
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <gimbal/device.h>
@@ -66,10 +69,43 @@ static void auto_takes_no_software_device(void **state)
     gb_context_destroy(&ctx);
 }
 
+/* How many threads of this process run on one processor alone. */
+static int bound_threads(void)
+{
+    int n = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    for (struct dirent *e; (e = readdir(tasks));) {
+        cpu_set_t set;
+        const int id = atoi(e->d_name);
+        n += id > 0 && sched_getaffinity(id, sizeof set, &set) == 0 && CPU_COUNT(&set) == 1;
+    }
+    closedir(tasks);
+    return n;
+}
+
+/* PoCL's threads share a processor by chance otherwise, and half the speed is gone. */
+static void threads_of_pocl_have_a_processor_each(void **state)
+{
+    (void)state;
+    gb_context *ctx;
+    gb_error err;
+    gb_device *dev = NULL;
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    assert_int_equal(gb_context_create(NULL, &ctx, &err), GB_OK);
+    if (gb_device_open(ctx, "opencl:0", &dev, &err) == GB_OK && CPU_COUNT(&set) > 1 &&
+        strcmp(gb_device_get_info(dev)->driver, "Portable Computing Language") == 0)
+        assert_int_equal(bound_threads(), gb_device_get_info(dev)->cores);
+    gb_device_close(&dev);
+    gb_context_destroy(&ctx);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(lists_and_opens_every_device),
                                        cmocka_unit_test(absent_device_lists_those_there_are),
-                                       cmocka_unit_test(auto_takes_no_software_device)};
+                                       cmocka_unit_test(auto_takes_no_software_device),
+                                       cmocka_unit_test(threads_of_pocl_have_a_processor_each)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
