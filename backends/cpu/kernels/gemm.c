@@ -1,6 +1,7 @@
-/* Matrix products. B is packed into panels of TILE_COLS columns; A is read in place where its
- * layout suits a tile kernel, else packed block by block. Thin products, where packing would cost
- * more than the work, are dot products along k. */
+/* Matrix products. B is packed into panels of TILE_COLS columns: before all else where many tasks
+ * read a panel, else by the task that uses it. A is read in place where its layout suits a tile
+ * kernel, else packed block by block. Thin products, where packing would cost more than the work,
+ * are dot products along k. */
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"
@@ -9,21 +10,24 @@
 enum {
     TASKS_WANTED = 32,
     BLOCK_TILES = 8,   /* rows of a task, in tiles */
-    BLOCK_DEPTH = 256, /* k that is summed in registers at a time: a panel of it fits L1 */
+    BLOCK_DEPTH = 512, /* most k that is summed in registers at a time: a panel streams from L2 */
+    PACK_DEPTH = 256,  /* k of a task that packs */
     PART_DEPTH = 1024, /* least k of a part */
-    THIN = 4           /* up to so many rows or columns are dot products */
+    THIN = 4,          /* up to so many rows or columns are dot products */
+    BLOCK_FLOATS = 65536, /* of A in a task that packs its own panels: a part of L2 */
+    PANELS_WANTED = 16    /* for such tasks to be enough */
 };
 
-/* Blocks of A are copied with their rows, or their columns, contiguous and not colliding. */
-enum { BLOCK_ROWS = BLOCK_TILES * TILE_ROWS, COPY_LD = BLOCK_DEPTH + 16 };
+enum { BLOCK_ROWS = BLOCK_TILES * TILE_ROWS };
 
 typedef struct {
     gb_gemm_dims d;
-    bool accumulate, thin, a_in_place, b_in_place;
+    bool accumulate, thin, a_in_place, b_in_place, b_by_task;
     int64_t batches, panels;
     int64_t row_blocks, column_blocks, parts;
-    int64_t b_batches, b_floats; /* packed: how many matrices, floats of each */
-    int64_t parts_floats, worker_floats;
+    int64_t b_batches, b_floats; /* packed for all: how many matrices, floats of each */
+    int64_t a_ld;                /* of A's copy: its rows, or its columns, do not collide */
+    int64_t parts_floats, panel_floats, worker_floats;
 } gemm;
 
 /* Rows that far apart fall into one set of the L1 cache and push each other out. */
@@ -32,10 +36,21 @@ static bool collides(int64_t stride)
     return stride * (int64_t)sizeof(float) % 4096 == 0;
 }
 
+/* A panel that one or two tasks read is packed by them: it stays in their own cache. */
+static void plan_blocks(gemm *g, bool b_stays)
+{
+    const gb_gemm_dims *d = &g->d;
+    int64_t depth = min_of(d->k, BLOCK_DEPTH), rows = BLOCK_ROWS;
+    if (!b_stays && g->batches * g->panels >= PANELS_WANTED && depth)
+        rows = min_of(BLOCK_FLOATS / depth, 8 * BLOCK_ROWS);
+    if (rows < d->m) rows = BLOCK_ROWS;
+    g->row_blocks = ceil_div(d->m, rows);
+    g->b_by_task = !b_stays && !g->thin && g->row_blocks <= 2;
+}
+
 static void plan_layouts(gemm *g)
 {
     const gb_gemm_dims *d = &g->d;
-    g->thin = d->a_col == 1 && ((d->m <= THIN && d->b_row == 1) || d->n <= THIN);
     if (g->thin) {
         g->b_in_place = d->b_row == 1;
         g->b_floats = d->n * round_up(d->k, 16);
@@ -43,11 +58,18 @@ static void plan_layouts(gemm *g)
         g->b_in_place = d->b_col == 1 && d->m <= TILE_ROWS && d->n % LANES == 0;
         g->b_floats = g->panels * TILE_COLS * d->k;
     }
-    int64_t far = d->a_col == 1 ? d->a_row : d->a_col;
+    if (g->b_in_place) g->b_by_task = false;
+    g->b_batches = g->b_in_place || g->b_by_task
+                       ? 0
+                       : (d->b_batch[0] ? d->batch[0] : 1) * (d->b_batch[1] ? d->batch[1] : 1);
+    int64_t far = d->a_col == 1 ? d->a_row : d->a_col, depth = min_of(d->k, BLOCK_DEPTH);
     g->a_in_place = (d->a_col == 1 || d->a_row == 1) && !(d->n > TILE_COLS && collides(far));
-    g->b_batches =
-        g->b_in_place ? 0 : (d->b_batch[0] ? d->batch[0] : 1) * (d->b_batch[1] ? d->batch[1] : 1);
-    if (!g->a_in_place) g->worker_floats = BLOCK_ROWS * COPY_LD;
+    int64_t rows = ceil_div(d->m, g->row_blocks);
+    g->a_ld = round_up(d->a_col == 1 ? depth : rows, 16) + 16;
+    if (g->b_by_task) g->panel_floats = depth * TILE_COLS;
+    g->worker_floats =
+        g->panel_floats + (g->a_in_place ? 0 : g->a_ld * (d->a_col == 1 ? rows : depth));
+    g->worker_floats = round_up(g->worker_floats, 16);
 }
 
 static gemm gemm_of(const gb_contraction *problem)
@@ -56,8 +78,9 @@ static gemm gemm_of(const gb_contraction *problem)
     gemm g = {.d = *d, .accumulate = problem->accumulate, .parts = 1};
     g.batches = d->batch[0] * d->batch[1];
     g.panels = ceil_div(d->n, TILE_COLS);
+    g.thin = d->a_col == 1 && ((d->m <= THIN && d->b_row == 1) || d->n <= THIN);
+    plan_blocks(&g, problem->b_stays);
     plan_layouts(&g);
-    g.row_blocks = ceil_div(d->m, BLOCK_ROWS);
     int64_t tasks = g.batches * g.row_blocks;
     g.column_blocks = tasks >= TASKS_WANTED ? 1 : min_of(g.panels, TASKS_WANTED / tasks);
     tasks *= g.column_blocks;
@@ -102,11 +125,24 @@ static void pack(float *to, int64_t ld, const float *from, int64_t row, int64_t 
         return;
     }
     for (int64_t k = 0; k < depth; k++) {
-        if (row == 1)
+        if (row == 1 && rows == TILE_COLS)
+            memcpy(to + k * ld, from + k * col, TILE_COLS * sizeof *to);
+        else if (row == 1)
             memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
         else
             for (int64_t i = 0; i < rows; i++) to[k * ld + i] = from[i * row + k * col];
     }
+}
+
+/* A panel's rows [k0, k0 + depth) of k, side by side at `to`. */
+static void pack_part(const job *j, int64_t batch, int64_t panel, int64_t k0, int64_t depth,
+                      float *to)
+{
+    const gb_gemm_dims *d = &j->g->d;
+    int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, d->n - n0);
+    const float *b = j->args->b + at_batch(d, d->b_batch, batch) + k0 * d->b_row + n0 * d->b_col;
+    if (cols < TILE_COLS) memset(to, 0, (size_t)(depth * TILE_COLS) * sizeof *to);
+    pack(to, TILE_COLS, b, d->b_col, d->b_row, cols, depth);
 }
 
 static void pack_panel(void *ctx, int64_t task, int worker)
@@ -114,16 +150,10 @@ static void pack_panel(void *ctx, int64_t task, int worker)
     (void)worker;
     const job *j = ctx;
     const gemm *g = j->g;
-    const gb_gemm_dims *d = &g->d;
-    int64_t chunks = ceil_div(d->k, BLOCK_DEPTH), k0 = task % chunks * BLOCK_DEPTH;
+    int64_t chunks = ceil_div(g->d.k, PACK_DEPTH), k0 = task % chunks * PACK_DEPTH;
     int64_t panel = task / chunks % g->panels, index = task / chunks / g->panels;
-    int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, d->n - n0);
-    int64_t depth = min_of(BLOCK_DEPTH, d->k - k0);
-    const float *b = j->args->b + at_batch(d, d->b_batch, batch_of_packed(d, index)) +
-                     k0 * d->b_row + n0 * d->b_col;
-    float *to = j->b + index * g->b_floats + (panel * d->k + k0) * TILE_COLS;
-    if (cols < TILE_COLS) memset(to, 0, (size_t)(depth * TILE_COLS) * sizeof *to);
-    pack(to, TILE_COLS, b, d->b_col, d->b_row, cols, depth);
+    pack_part(j, batch_of_packed(&g->d, index), panel, k0, min_of(PACK_DEPTH, g->d.k - k0),
+              j->b + index * g->b_floats + (panel * g->d.k + k0) * TILE_COLS);
 }
 
 /* Where c is collected: the result, or a part of it that is summed later. */
@@ -147,33 +177,48 @@ typedef struct {
     int64_t k0, depth;
     const float *a; /* element (row0, k0), in place or copied */
     int64_t a_row, a_col;
+    const float *b; /* rows of k from k0 on, of the panel at hand */
+    int64_t ldb;
+    float *own; /* this worker's memory: for a panel, then for a copy of a */
 } block;
 
-static void do_tile(const job *j, const block *k, const tile_out *out, int64_t row)
+static void find_b(const job *j, block *k, int64_t panel)
 {
-    static const int64_t no_offset = 0;
     const gemm *g = j->g;
     const gb_gemm_dims *d = &g->d;
-    int64_t panel = out->col / TILE_COLS, ldb = g->b_in_place ? d->b_row : TILE_COLS;
-    const float *b =
-        g->b_in_place
-            ? j->args->b + at_batch(d, d->b_batch, k->batch) + k->k0 * d->b_row + out->col
-            : j->b + packed_index(d, k->batch) * g->b_floats + (panel * d->k + k->k0) * TILE_COLS;
+    k->ldb = g->b_in_place ? d->b_row : TILE_COLS;
+    if (g->b_in_place) {
+        k->b =
+            j->args->b + at_batch(d, d->b_batch, k->batch) + k->k0 * d->b_row + panel * TILE_COLS;
+    } else if (g->b_by_task) {
+        pack_part(j, k->batch, panel, k->k0, k->depth, k->own);
+        k->b = k->own;
+    } else {
+        k->b = j->b + packed_index(d, k->batch) * g->b_floats + (panel * d->k + k->k0) * TILE_COLS;
+    }
+}
+
+static void do_tile(const block *k, const tile_out *out, int64_t row)
+{
+    static const int64_t no_offset = 0;
     const float *a = k->a + (row - k->row0) * k->a_row;
+    for (int i = 0; i < out->rows; i++) /* c comes while the sums are made */
+        for (int v = 0; v < out->cols; v += 16) __builtin_prefetch(out->c[i] + out->col + v, 1);
     if (k->a_col == 1) {
         const float *rows[TILE_ROWS];
         for (int i = 0; i < out->rows; i++) rows[i] = a + i * k->a_row;
-        LEVEL(gb_tile_rows)(out, rows, &no_offset, 1, k->depth, b, ldb);
+        LEVEL(gb_tile_rows)(out, rows, &no_offset, 1, k->depth, k->b, k->ldb);
         return;
     }
-    tile_steps steps = {{1, 1, k->depth}, {0, 0, k->a_col}, {0, 0, ldb}};
-    LEVEL(gb_tile_columns)(out, a, b, &steps);
+    tile_steps steps = {{1, 1, k->depth}, {0, 0, k->a_col}, {0, 0, k->ldb}};
+    LEVEL(gb_tile_columns)(out, a, k->b, &steps);
 }
 
-static void do_block(const job *j, const block *k, const sink *s)
+static void do_block(const job *j, block *k, const sink *s)
 {
     int64_t count = k->row1 - k->row0, tiles = ceil_div(count, TILE_ROWS), n = j->g->d.n;
-    for (int64_t panel = k->panel0; panel < k->panel1; panel++)
+    for (int64_t panel = k->panel0; panel < k->panel1; panel++) {
+        find_b(j, k, panel);
         for (int64_t t = 0; t < tiles; t++) {
             int64_t row = k->row0 + count * t / tiles;
             int64_t rows = k->row0 + count * (t + 1) / tiles - row;
@@ -181,29 +226,38 @@ static void do_block(const job *j, const block *k, const sink *s)
             float *c[TILE_ROWS];
             for (int64_t i = 0; i < rows; i++) c[i] = s->c + (row + i) * s->ld;
             tile_out out = {c, col, (int)rows, (int)cols, s->accumulate};
-            do_tile(j, k, &out, row);
+            do_tile(k, &out, row);
             if (s->last) finish(j, k->batch, row, rows, col, cols);
         }
+    }
 }
 
-static void find_a(const job *j, block *k, float *copy)
+static void find_a(const job *j, block *k)
 {
     const gb_gemm_dims *d = &j->g->d;
-    int64_t rows = k->row1 - k->row0;
+    int64_t rows = k->row1 - k->row0, ld = j->g->a_ld;
+    float *copy = k->own + j->g->panel_floats;
     k->a = j->args->a + at_batch(d, d->a_batch, k->batch) + k->row0 * d->a_row + k->k0 * d->a_col;
     k->a_row = d->a_row;
     k->a_col = d->a_col;
     if (j->g->a_in_place) return;
     if (d->a_col == 1) {
         for (int64_t i = 0; i < rows; i++)
-            memcpy(copy + i * COPY_LD, k->a + i * d->a_row, (size_t)k->depth * sizeof *copy);
-        k->a_row = COPY_LD;
+            memcpy(copy + i * ld, k->a + i * d->a_row, (size_t)k->depth * sizeof *copy);
+        k->a_row = ld;
     } else {
-        pack(copy, BLOCK_ROWS, k->a, d->a_row, d->a_col, rows, k->depth);
+        pack(copy, ld, k->a, d->a_row, d->a_col, rows, k->depth);
         k->a_row = 1;
-        k->a_col = BLOCK_ROWS;
+        k->a_col = ld;
     }
     k->a = copy;
+}
+
+/* The next of the fewest parts of about one size. */
+static int64_t even_part(int64_t depth)
+{
+    int64_t parts = ceil_div(depth, BLOCK_DEPTH);
+    return parts > 1 ? ceil_div(depth, parts) : depth;
 }
 
 static void do_task(void *ctx, int64_t task, int worker)
@@ -214,6 +268,7 @@ static void do_task(void *ctx, int64_t task, int worker)
     int64_t cb = task % g->column_blocks, rb = task / g->column_blocks % g->row_blocks;
     int64_t rest = task / (g->column_blocks * g->row_blocks);
     block k = {.part = rest % g->parts, .batch = rest / g->parts};
+    k.own = j->workers + worker * g->worker_floats;
     k.row0 = d->m * rb / g->row_blocks;
     k.row1 = d->m * (rb + 1) / g->row_blocks;
     k.panel0 = g->panels * cb / g->column_blocks;
@@ -224,9 +279,9 @@ static void do_task(void *ctx, int64_t task, int worker)
     int64_t until = d->k * (k.part + 1) / g->parts;
     k.k0 = d->k * k.part / g->parts;
     do { /* once at least: an empty sum is zero */
-        k.depth = min_of(BLOCK_DEPTH, until - k.k0);
+        k.depth = even_part(until - k.k0);
         s.last = g->parts == 1 && k.k0 + k.depth == until;
-        find_a(j, &k, j->workers + worker * g->worker_floats);
+        find_a(j, &k);
         do_block(j, &k, &s);
         s.accumulate = true;
         k.k0 += k.depth;
@@ -332,8 +387,8 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
         gb_pool_run(pool, g.batches * ceil_div(length, THIN_ROWS), do_thin, &j);
         return;
     }
-    if (!args->ready)
-        gb_pool_run(pool, g.b_batches * g.panels * ceil_div(g.d.k, BLOCK_DEPTH), pack_panel, &j);
+    if (!args->ready && g.b_batches)
+        gb_pool_run(pool, g.b_batches * g.panels * ceil_div(g.d.k, PACK_DEPTH), pack_panel, &j);
     gb_pool_run(pool, g.batches * g.parts * g.row_blocks * g.column_blocks, do_task, &j);
     if (g.parts > 1) gb_pool_run(pool, g.batches * g.d.m, sum_row, &j);
 }

@@ -7,10 +7,40 @@
 
 #include "backends/cpu/kernels/level.h"
 
+#if defined(__AVX2__)
+typedef float vec8 __attribute__((vector_size(32)));
+typedef float vec8_at __attribute__((vector_size(32), aligned(4), may_alias));
+typedef int mask8 __attribute__((vector_size(32)));
+enum { TRANSPOSE = 8 };
+
+/* Within halves of four as above, then halves change places. */
+static inline void transpose_square(float *to, int64_t to_row, const float *from, int64_t from_row)
+{
+    vec8 r[8], pair[8], quad[8];
+    for (int i = 0; i < 8; i++) r[i] = *(const vec8_at *)(from + i * from_row);
+    for (int i = 0; i < 4; i++) {
+        pair[i] = __builtin_shuffle(r[2 * i], r[2 * i + 1], (mask8){0, 8, 1, 9, 4, 12, 5, 13});
+        pair[4 + i] =
+            __builtin_shuffle(r[2 * i], r[2 * i + 1], (mask8){2, 10, 3, 11, 6, 14, 7, 15});
+    }
+    for (int i = 0; i < 4; i++) { /* columns k and k + 4, of rows 0 … 3 and of rows 4 … 7 */
+        const vec8 *p = &pair[i / 2 * 4];
+        const mask8 even = {0, 1, 8, 9, 4, 5, 12, 13}, odd = {2, 3, 10, 11, 6, 7, 14, 15};
+        quad[i] = __builtin_shuffle(p[0], p[1], i % 2 ? odd : even);
+        quad[4 + i] = __builtin_shuffle(p[2], p[3], i % 2 ? odd : even);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = __builtin_shuffle(quad[i], quad[4 + i], (mask8){0, 1, 2, 3, 8, 9, 10, 11});
+        r[4 + i] = __builtin_shuffle(quad[i], quad[4 + i], (mask8){4, 5, 6, 7, 12, 13, 14, 15});
+    }
+    for (int i = 0; i < 8; i++) *(vec8_at *)(to + i * to_row) = r[i];
+}
+#else
 typedef float vec4 __attribute__((vector_size(16)));
 typedef int mask4 __attribute__((vector_size(16)));
+enum { TRANSPOSE = 4 };
 
-static inline void transpose_4x4(float *to, int64_t to_row, const float *from, int64_t from_row)
+static inline void transpose_square(float *to, int64_t to_row, const float *from, int64_t from_row)
 {
     vec4 r[4], low[2], high[2];
     for (int i = 0; i < 4; i++) memcpy(&r[i], from + i * from_row, sizeof r[i]);
@@ -24,15 +54,16 @@ static inline void transpose_4x4(float *to, int64_t to_row, const float *from, i
     r[3] = __builtin_shuffle(high[0], high[1], (mask4){2, 3, 6, 7});
     for (int i = 0; i < 4; i++) memcpy(to + i * to_row, &r[i], sizeof r[i]);
 }
+#endif
 
 static inline void transpose(float *to, int64_t to_row, const float *from, int64_t from_row,
                              int64_t rows, int64_t cols)
 {
-    int64_t full_rows = rows & ~3, full_cols = cols & ~3;
+    int64_t full_rows = rows / TRANSPOSE * TRANSPOSE, full_cols = cols / TRANSPOSE * TRANSPOSE;
     for (int64_t k0 = 0; k0 < full_cols; k0 += 16) /* whole cache lines of `from` */
-        for (int64_t i = 0; i < full_rows; i += 4)
-            for (int64_t k = k0; k < min_of(k0 + 16, full_cols); k += 4)
-                transpose_4x4(to + k * to_row + i, to_row, from + i * from_row + k, from_row);
+        for (int64_t i = 0; i < full_rows; i += TRANSPOSE)
+            for (int64_t k = k0; k < min_of(k0 + 16, full_cols); k += TRANSPOSE)
+                transpose_square(to + k * to_row + i, to_row, from + i * from_row + k, from_row);
     for (int64_t i = 0; i < rows; i++)
         for (int64_t k = i < full_rows ? full_cols : 0; k < cols; k++)
             to[k * to_row + i] = from[i * from_row + k];
