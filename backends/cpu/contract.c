@@ -124,13 +124,22 @@ static void conv_problem(const gb_step *s, contraction *x)
     x->columns = out->dim[1];
 }
 
+static gb_real real_of(gb_storage s)
+{
+    return s == GB_S_F16 ? GB_REAL_F16 : s == GB_S_BF16 ? GB_REAL_BF16 : GB_REAL_F32;
+}
+
 static void problem_of(const gb_step *s, contraction *x)
 {
     if (s->kind == GB_STEP_MATMUL)
         product_problem(s, x);
     else
         conv_problem(s, x);
-    x->plan.problem.b_stays = x->outer == 1 && s->fixed >> x->b & 1;
+    gb_contraction *p = &x->plan.problem;
+    p->b_stays = x->outer == 1 && s->fixed >> x->b & 1;
+    p->a_type = real_of(s->in[x->a].storage);
+    p->b_type = real_of(s->in[x->b].storage);
+    p->c_type = real_of(s->out[0].storage);
 }
 
 /* --- the epilogue --- */
@@ -261,6 +270,11 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
 
 /* --- making and running --- */
 
+static void *element(void *memory, const gb_operand *o, int64_t i)
+{
+    return (char *)memory + i * (int64_t)gb_storage_size(o->storage);
+}
+
 static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
 {
     const contraction *x = s->state;
@@ -280,9 +294,9 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
         int64_t offset[3] = {0};
         for (int k = 0; k < 3 && x->outer > 1; k++) offset[k] = gb_walk_offset(&x->walk[k], i);
         e.first = i * x->rows * x->columns;
-        args.a = (const float *)s->at.in[x->a] + offset[0];
-        args.b = (const float *)s->at.in[x->b] + offset[1];
-        args.c = (float *)s->at.out[0] + offset[2];
+        args.a = element(s->at.in[x->a], &s->step->in[x->a], offset[0]);
+        args.b = element(s->at.in[x->b], &s->step->in[x->b], offset[1]);
+        args.c = element(s->at.out[0], &s->step->out[0], offset[2]);
         gb_contraction_run(&x->plan, &args);
     }
 }
@@ -354,6 +368,19 @@ void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_an
     answer->scratch_bytes = (x.plan.scratch_bytes + 255) / 256 * 256;
     snprintf(answer->variant, sizeof answer->variant, "%s", gb_contraction_plan_name(&x.plan));
     gb_contraction_plan_free(&x.plan);
+}
+
+uint64_t gb_cpu_contraction_halves(gb_backend_device *dev, const gb_step *step)
+{
+    contraction x = {.a = 0};
+    uint64_t all = UINT64_MAX;
+    if (make_plan(dev, step, &x, NULL)) return all; /* the step fails, and says why, elsewhere */
+    const gb_contraction *p = &x.plan.problem;
+    if (p->a_type == GB_REAL_F32) all &= ~(UINT64_C(1) << x.a);
+    if (p->b_type == GB_REAL_F32) all &= ~(UINT64_C(1) << x.b);
+    if (p->c_type == GB_REAL_F32) all &= ~(UINT64_C(1) << GB_MAX_STEP_IN);
+    gb_contraction_plan_free(&x.plan);
+    return all;
 }
 
 int gb_cpu_contraction_variants(gb_backend_device *dev, const gb_step *step, const char **name,

@@ -66,14 +66,17 @@ gb_status gb_cpu_make_pool(gb_backend_device *dev, const gb_step *step, gb_cpu_s
 gb_status gb_cpu_make_gather(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
                              gb_error *err);
 
-/* The step on f32 instead of 16-bit floats: bytes of scratch for the copies; 0: there were none. */
-uint64_t gb_cpu_widen(const gb_step *step, gb_step *wide);
-/* A step with 16-bit floats, by loops that know f32 alone. */
-gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, gb_cpu_make make,
-                              gb_cpu_step *out, gb_error *err);
+/* The step on f32 instead of 16-bit floats, but for the operands whose bits are set in `known`
+ * (outputs: from GB_MAX_STEP_IN on): bytes of scratch for the copies; 0: there were none. */
+uint64_t gb_cpu_widen(const gb_step *step, uint64_t known, gb_step *wide);
+/* A step with 16-bit floats, by loops that know f32 alone for operands that are not `known`. */
+gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, uint64_t known,
+                              gb_cpu_make make, gb_cpu_step *out, gb_error *err);
 
 /* Why a contraction cannot run, or its implementation and scratch. */
 void gb_cpu_query_contraction(gb_backend_device *dev, const gb_step *step, gb_answer *answer);
+/* The operands that the implementation takes as 16-bit floats, as bits of gb_cpu_widen. */
+uint64_t gb_cpu_contraction_halves(gb_backend_device *dev, const gb_step *step);
 int gb_cpu_contraction_variants(gb_backend_device *dev, const gb_step *step, const char **name,
                                 int cap);
 

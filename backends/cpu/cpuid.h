@@ -5,7 +5,7 @@
 /* Levels for which loops are compiled, each a superset of the one before. */
 typedef enum gb_isa {
     GB_ISA_BASELINE, /* what the compiler assumes: SSE2 on x86-64, NEON on ARM64 */
-    GB_ISA_AVX2,     /* with FMA */
+    GB_ISA_AVX2,     /* with FMA and F16C */
     GB_ISA_AVX512    /* F, BW, DQ, VL */
 } gb_isa;
 
@@ -13,7 +13,9 @@ static inline gb_isa gb_isa_best(void)
 {
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return GB_ISA_BASELINE;
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return GB_ISA_BASELINE;
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return GB_ISA_AVX512;

@@ -21,17 +21,20 @@ static const gb_cpu_make makers[GB_STEP_KINDS] = {
     [GB_STEP_GATHER_GRAD] = gb_cpu_make_gather,
 };
 
-/* Whether the loops of this kind read and write 16-bit floats themselves. */
-static bool knows_halves(gb_step_kind kind)
+/* The operands that may be 16-bit floats, as bits of gb_cpu_widen; others are copied to f32. */
+static uint64_t known_halves(gb_backend_device *dev, const gb_step *step)
 {
-    return kind == GB_STEP_POINTWISE || kind == GB_STEP_REDUCE;
+    if (makers[step->kind] == gb_cpu_make_contraction) return gb_cpu_contraction_halves(dev, step);
+    bool knows = step->kind == GB_STEP_POINTWISE || step->kind == GB_STEP_REDUCE ||
+                 makers[step->kind] == gb_cpu_make_pool;
+    return knows ? UINT64_MAX : 0;
 }
 
 void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer)
 {
     gb_step wide;
     *answer = (gb_answer){.ok = true, .variant = "loops"};
-    uint64_t copies = knows_halves(step->kind) ? 0 : gb_cpu_widen(step, &wide);
+    uint64_t copies = gb_cpu_widen(step, known_halves(dev, step), &wide);
     if (makers[step->kind] == gb_cpu_make_contraction)
         gb_cpu_query_contraction(dev, copies ? &wide : step, answer);
     answer->scratch_bytes += copies;
@@ -39,17 +42,17 @@ void gb_cpu_query(gb_backend_device *dev, const gb_step *step, gb_answer *answer
 
 int gb_cpu_variants(gb_backend_device *dev, const gb_step *step, const char **name, int cap)
 {
-    gb_step wide;
     if (makers[step->kind] != gb_cpu_make_contraction) return 0;
-    return gb_cpu_contraction_variants(dev, gb_cpu_widen(step, &wide) ? &wide : step, name, cap);
+    return gb_cpu_contraction_variants(dev, step, name, cap);
 }
 
 static gb_status make_step(gb_backend_device *dev, const gb_step *step, gb_cpu_step *out,
                            gb_error *err)
 {
     gb_step wide;
-    if (!knows_halves(step->kind) && gb_cpu_widen(step, &wide))
-        return gb_cpu_make_widened(dev, step, makers[step->kind], out, err);
+    uint64_t known = known_halves(dev, step);
+    if (gb_cpu_widen(step, known, &wide))
+        return gb_cpu_make_widened(dev, step, known, makers[step->kind], out, err);
     return makers[step->kind](dev, step, out, err);
 }
 

@@ -127,8 +127,9 @@ static void store_run(const int32_t *restrict in, int64_t stride, int64_t n, int
 /* A strided run is gathered into short contiguous ones. */
 #define SHORT_RUN 256
 
-static const gb_halves *halves_of(gb_storage s)
+const gb_halves *gb_halves_of(gb_storage s)
 {
+    if (gb_storage_size(s) == 4) return NULL;
     return &gb_halves_for(gb_isa_best())[s == GB_S_F16 ? 0 : 1];
 }
 
@@ -185,7 +186,7 @@ void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, 
                  load_run((const int32_t *)base + p.offset, stride, run, (int32_t *)out + done));
         return;
     }
-    const gb_halves *halves = halves_of(w->storage);
+    const gb_halves *halves = gb_halves_of(w->storage);
     EACH_RUN(
         w, start, n,
         load_half_run(halves, (const uint16_t *)base + p.offset, stride, run, (float *)out + done));
@@ -198,7 +199,7 @@ void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const
                  store_run((const int32_t *)in + done, stride, run, (int32_t *)base + p.offset));
         return;
     }
-    const gb_halves *halves = halves_of(w->storage);
+    const gb_halves *halves = gb_halves_of(w->storage);
     EACH_RUN(
         w, start, n,
         store_half_run(halves, (const float *)in + done, stride, run, (uint16_t *)base + p.offset));

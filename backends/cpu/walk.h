@@ -2,6 +2,7 @@
 #ifndef GB_BACKENDS_CPU_WALK_H
 #define GB_BACKENDS_CPU_WALK_H
 
+#include "backends/cpu/loops/loops.h"
 #include "core/ir/plan.h"
 
 /* An iteration space in the order in which loops run: outermost first. */
@@ -33,6 +34,9 @@ bool gb_walk_is_dense(const gb_walk *w);
 bool gb_walk_is_uniform(const gb_walk *w);
 /* Elements after which it repeats; 0: never. */
 int64_t gb_walk_period(const gb_walk *w);
+
+/* NULL: s has 4 bytes. */
+const gb_halves *gb_halves_of(gb_storage s);
 
 /* Elements [start, start + n) of the space to and from an array; 16-bit floats are converted. */
 void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out);

@@ -51,13 +51,14 @@ static void widen_operand(gb_operand *o, gb_walk *walk, int64_t *count)
     o->storage = GB_S_F32;
 }
 
-static void find_copies(const gb_step *step, widened *w)
+static void find_copies(const gb_step *step, uint64_t known, widened *w)
 {
     w->step = *step;
     for (int k = 0; k < OPERANDS; k++) {
         int i = k < GB_MAX_STEP_IN ? k : k - GB_MAX_STEP_IN;
         gb_operand *o = k < GB_MAX_STEP_IN ? &w->step.in[i] : &w->step.out[i];
-        w->half[k] = i < (k < GB_MAX_STEP_IN ? step->n_in : step->n_out) && is_half(o);
+        int count = k < GB_MAX_STEP_IN ? step->n_in : step->n_out;
+        w->half[k] = i < count && is_half(o) && !(known >> k & 1);
         if (!w->half[k]) continue;
         widen_operand(o, &w->walk[k], &w->count[k]);
         w->at[k] = w->bytes;
@@ -65,10 +66,10 @@ static void find_copies(const gb_step *step, widened *w)
     }
 }
 
-uint64_t gb_cpu_widen(const gb_step *step, gb_step *wide)
+uint64_t gb_cpu_widen(const gb_step *step, uint64_t known, gb_step *wide)
 {
     widened w = {.bytes = 0};
-    find_copies(step, &w);
+    find_copies(step, known, &w);
     *wide = w.step;
     return w.bytes;
 }
@@ -127,14 +128,14 @@ static void free_state(void *state)
     free(w);
 }
 
-gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, gb_cpu_make make,
-                              gb_cpu_step *out, gb_error *err)
+gb_status gb_cpu_make_widened(gb_backend_device *dev, const gb_step *step, uint64_t known,
+                              gb_cpu_make make, gb_cpu_step *out, gb_error *err)
 {
     widened *w = calloc(1, sizeof *w);
     if (!w)
         return gb_fail(err, GB_OUT_OF_MEMORY, step->path, "close other programs",
                        "no memory to prepare a step");
-    find_copies(step, w);
+    find_copies(step, known, w);
     gb_status s = make(dev, &w->step, &w->inner, err);
     if (s) {
         free_state(w);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "backends/cpu/kernels/contraction.h"
+#include "core/base/half.h"
 
 #define GUARD 64
 #define SENTINEL 12345.0f
@@ -316,6 +317,88 @@ static void check(const gb_cpu *cpu, gb_contraction p, const char *name, int var
     free(b);
 }
 
+static float rounded(gb_real type, double v)
+{
+    float f = (float)v;
+    return type == GB_REAL_F16    ? gb_f16_to_f32(gb_f32_to_f16(f))
+           : type == GB_REAL_BF16 ? gb_bf16_to_f32(gb_f32_to_bf16(f))
+                                  : f;
+}
+
+/* The values of x in another type, in as much memory. */
+static float *as_type(gb_real type, const float *x, size_t count)
+{
+    float *p = malloc((count ? count : 1) * sizeof *p);
+    assert_non_null(p);
+    for (size_t i = 0; i < count; i++) {
+        uint16_t h = type == GB_REAL_F16 ? gb_f32_to_f16(x[i]) : gb_f32_to_bf16(x[i]);
+        if (type == GB_REAL_F32)
+            p[i] = x[i];
+        else
+            memcpy((char *)p + i * sizeof h, &h, sizeof h);
+    }
+    return p;
+}
+
+static float element_of(gb_real type, const float *p, size_t i)
+{
+    uint16_t h;
+    if (type == GB_REAL_F32) return p[i];
+    memcpy(&h, (const char *)p + i * sizeof h, sizeof h);
+    return type == GB_REAL_F16 ? gb_f16_to_f32(h) : gb_bf16_to_f32(h);
+}
+
+/* 16-bit operands where the implementation takes them: exact sums, rounded once. */
+static void check_small(const gb_cpu *cpu, gb_contraction p, gb_real type, const char *name,
+                        bool epilogue)
+{
+    sizes s = sizes_of(&p);
+    float *a = operand(s.a, 1, true), *b = operand(s.b, 2, true);
+    float *bias = operand((size_t)columns(&p), 3, true);
+    p.a_type = p.b_type = p.c_type = GB_REAL_F32;
+    const double *want = oracle(&p, a, b, s.c);
+    p.a_type = p.b_type = p.c_type = type;
+    guarded out = guarded_make(s.c, NAN);
+    hook h = {columns(&p), NULL};
+    gb_contraction_plan plan;
+    assert_int_equal(gb_contraction_plan_make(cpu, &p, name, &plan, NULL), GB_OK);
+    const gb_contraction *q = &plan.problem;
+    float *ta = as_type(q->a_type, a, s.a), *tb = as_type(q->b_type, b, s.b);
+    gb_contraction_args args = {.a = ta, .b = tb, .c = out.c};
+    if (epilogue) args.epilogue = (gb_epilogue){bias, true, double_block, &h};
+    run_plan(&plan, args);
+    guarded_check(&out);
+    double largest = 0;
+    for (size_t i = 0; i < s.c; i++) largest = fmax(largest, fabs(want[i]));
+    bool exact = strcmp(name, "winograd4") != 0;
+    for (size_t i = 0; i < s.c; i++) {
+        if (!is_result(&p, i)) continue;
+        double w = want[i];
+        if (epilogue) {
+            w += bias[(int64_t)i % (p.kind == GB_GEMM ? p.gemm.c_row : h.cols)];
+            w = w > 0 ? 2 * w : 0;
+        }
+        float got = element_of(q->c_type, out.c, i);
+        double bound = exact ? 0 : 2e-5 * largest + (q->c_type ? 0x1p-8 * fabs(w) : 0);
+        if (!(fabs(got - (exact ? rounded(q->c_type, w) : w)) <= bound))
+            fail_msg("%s %s kind %d type %d: element %zu is %g, not %g", name,
+                     gb_isa_name(cpu->isa), (int)p.kind, (int)type, i, (double)got, w);
+    }
+    gb_contraction_plan_free(&plan);
+    free(out.base);
+    free(bias);
+    free(ta);
+    free(tb);
+    free(a);
+    free(b);
+}
+
+static void check_types(const gb_cpu *cpu, gb_contraction p, const char *name)
+{
+    check_small(cpu, p, GB_REAL_F16, name, false);
+    check_small(cpu, p, GB_REAL_BF16, name, true);
+}
+
 static bool can(const gb_cpu *cpu, const gb_contraction *p, const char *name)
 {
     gb_contraction_plan plan;
@@ -367,6 +450,12 @@ static void every_element_is_exact(void **state)
 {
     (void)state;
     for_all(2, check_variants);
+}
+
+static void small_types_round_once(void **state)
+{
+    (void)state;
+    for_all(2, check_types);
 }
 
 static float *run_with(gb_cpu cpu, int threads, const gb_contraction *p, const char *name)
@@ -463,7 +552,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_does_every_task_once), cmocka_unit_test(every_element_is_exact),
-        cmocka_unit_test(threads_do_not_change_a_bit),
+        cmocka_unit_test(small_types_round_once), cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(every_problem_has_an_implementation_and_names_are_checked)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,7 +22,11 @@ static bool has_rows_and_columns(const gb_contraction *p)
 
 static gb_status prepare(const gb_contraction_impl *impl, gb_contraction_plan *plan, gb_error *err)
 {
+    gb_contraction *p = &plan->problem;
     plan->impl = impl;
+    if (!(impl->small & GB_SMALL_FACTORS) || p->a_type != p->b_type)
+        p->a_type = p->b_type = GB_REAL_F32;
+    if (!(impl->small & GB_SMALL_RESULT) || p->accumulate) p->c_type = GB_REAL_F32;
     return has_rows_and_columns(&plan->problem) ? impl->prepare(plan, err) : GB_OK;
 }
 

@@ -1,6 +1,6 @@
 /* Contractions on the CPU: matrix products and convolutions with their gradients.
  *
- * Everything is f32 on plain pointers; images are N,H,W,C in memory, filters O,KH,KW,C/groups.
+ * All arithmetic is f32, on plain pointers; images are N,H,W,C in memory, filters O,KH,KW,C/groups.
  * A contraction is planned once (which implementation, how much scratch) and run many times; a
  * run allocates nothing and cannot fail. Results depend on the problem, the implementation and the
  * instruction level, never on the number of threads. */
@@ -45,6 +45,9 @@ typedef struct gb_conv_dims {
     int64_t pad_top, pad_left;
 } gb_conv_dims;
 
+/* What the elements of an operand are in memory. */
+typedef enum gb_real { GB_REAL_F32, GB_REAL_F16, GB_REAL_BF16 } gb_real;
+
 typedef enum gb_contraction_kind {
     GB_GEMM,         /* a = A,  b = B,       c = C */
     GB_CONV_FORWARD, /* a = x,  b = weights, c = y */
@@ -56,6 +59,8 @@ typedef struct gb_contraction {
     gb_contraction_kind kind;
     bool b_stays;    /* over many runs: what is made of it costs nothing, see packed */
     bool accumulate; /* add to what c holds; else c is overwritten, whatever it holds */
+    /* In a plan: what its implementation takes, which may be f32 instead of a 16-bit type. */
+    gb_real a_type, b_type, c_type;
     union {
         gb_gemm_dims gemm;
         gb_conv_dims conv;
@@ -63,7 +68,8 @@ typedef struct gb_contraction {
 } gb_contraction;
 
 /* Called by a worker on every finished block of c while it is in cache; together the blocks cover
- * c exactly once. c points at the block's first element, its rows lie ldc apart.
+ * c exactly once. c points at the block's first element, its rows lie ldc apart: in the result, or
+ * in scratch before it is rounded to 16 bits.
  * Row and column by kind: GEMM (b0 * batch[1] + b1) * m + i, j; forward: pixel of y, output
  * channel; data: pixel of x, input channel; weights: output channel, position in its filter. */
 typedef void (*gb_epilogue_fn)(void *ctx, float *c, int64_t row0, int64_t rows, int64_t col0,
@@ -77,7 +83,7 @@ typedef struct gb_epilogue {
     void *ctx;
 } gb_epilogue;
 
-/* c overlaps neither a nor b. scratch is aligned to 64 bytes, of plan->scratch_bytes; its content
+/* a, b and c are of the plan's types, cast. c overlaps neither a nor b. scratch is aligned to 64 bytes, of plan->scratch_bytes; its content
  * does not matter before and means nothing after. */
 typedef struct gb_contraction_args {
     const float *a, *b;

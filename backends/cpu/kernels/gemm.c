@@ -22,12 +22,14 @@ enum { BLOCK_ROWS = BLOCK_TILES * TILE_ROWS };
 
 typedef struct {
     gb_gemm_dims d;
+    gb_real type, c_type; /* of a and b; of c */
     bool accumulate, thin, a_in_place, b_in_place, b_by_task;
     int64_t batches, panels;
     int64_t row_blocks, column_blocks, parts;
     int64_t b_batches, b_floats; /* packed for all: how many matrices, floats of each */
     int64_t a_ld;                /* of A's copy: its rows, or its columns, do not collide */
-    int64_t parts_floats, panel_floats, worker_floats;
+    int64_t block_ld; /* of c before it is rounded to 16 bits, where a task collects it */
+    int64_t parts_floats, panel_floats, block_floats, worker_floats;
 } gemm;
 
 /* Rows that far apart fall into one set of the L1 cache and push each other out. */
@@ -55,7 +57,8 @@ static void plan_layouts(gemm *g)
         g->b_in_place = d->b_row == 1;
         g->b_floats = d->n * round_up(d->k, 16);
     } else {
-        g->b_in_place = d->b_col == 1 && d->m <= TILE_ROWS && d->n % LANES == 0;
+        g->b_in_place =
+            g->type == GB_REAL_F32 && d->b_col == 1 && d->m <= TILE_ROWS && d->n % LANES == 0;
         g->b_floats = g->panels * TILE_COLS * d->k;
     }
     if (g->b_in_place) g->b_by_task = false;
@@ -63,7 +66,8 @@ static void plan_layouts(gemm *g)
                        ? 0
                        : (d->b_batch[0] ? d->batch[0] : 1) * (d->b_batch[1] ? d->batch[1] : 1);
     int64_t far = d->a_col == 1 ? d->a_row : d->a_col, depth = min_of(d->k, BLOCK_DEPTH);
-    g->a_in_place = (d->a_col == 1 || d->a_row == 1) && !(d->n > TILE_COLS && collides(far));
+    g->a_in_place = g->type == GB_REAL_F32 && (d->a_col == 1 || d->a_row == 1) &&
+                    !(d->n > TILE_COLS && collides(far));
     int64_t rows = ceil_div(d->m, g->row_blocks);
     g->a_ld = round_up(d->a_col == 1 ? depth : rows, 16) + 16;
     if (g->b_by_task) g->panel_floats = depth * TILE_COLS;
@@ -72,13 +76,30 @@ static void plan_layouts(gemm *g)
     g->worker_floats = round_up(g->worker_floats, 16);
 }
 
+/* Where c is not f32, sums lie here first: a row of parts, a tile, or, where k is summed piece by
+ * piece, all that a task makes. */
+static void plan_rounding(gemm *g)
+{
+    int64_t panels = ceil_div(g->panels, g->column_blocks);
+    if (g->c_type == GB_REAL_F32) return;
+    g->block_ld = g->d.k <= BLOCK_DEPTH ? TILE_COLS : panels * TILE_COLS + 16; /* no collisions */
+    int64_t rows = g->d.k <= BLOCK_DEPTH ? TILE_ROWS : ceil_div(g->d.m, g->row_blocks);
+    g->block_floats = round_up(g->parts > 1 ? g->d.n : rows * g->block_ld, 16);
+    g->worker_floats += g->block_floats;
+}
+
 static gemm gemm_of(const gb_contraction *problem)
 {
     const gb_gemm_dims *d = &problem->gemm;
-    gemm g = {.d = *d, .accumulate = problem->accumulate, .parts = 1};
+    gemm g = {.d = *d,
+              .type = problem->a_type,
+              .c_type = problem->c_type,
+              .accumulate = problem->accumulate,
+              .parts = 1};
+    bool wide = g.type == GB_REAL_F32 && g.c_type == GB_REAL_F32;
     g.batches = d->batch[0] * d->batch[1];
     g.panels = ceil_div(d->n, TILE_COLS);
-    g.thin = d->a_col == 1 && ((d->m <= THIN && d->b_row == 1) || d->n <= THIN);
+    g.thin = wide && d->a_col == 1 && ((d->m <= THIN && d->b_row == 1) || d->n <= THIN);
     plan_blocks(&g, problem->b_stays);
     plan_layouts(&g);
     int64_t tasks = g.batches * g.row_blocks;
@@ -88,6 +109,7 @@ static gemm gemm_of(const gb_contraction *problem)
         g.parts = min_of(TASKS_WANTED / tasks, ceil_div(d->k, PART_DEPTH));
     if (g.parts < 1) g.parts = 1;
     if (g.parts > 1) g.parts_floats = round_up(g.parts * g.batches * d->m * d->n, 16);
+    plan_rounding(&g);
     return g;
 }
 
@@ -116,21 +138,23 @@ static int64_t batch_of_packed(const gb_gemm_dims *d, int64_t index)
     return d->b_batch[1] ? index : index * d->batch[1];
 }
 
-/* to[k * ld + i] = from[i * row + k * col] */
-static void pack(float *to, int64_t ld, const float *from, int64_t row, int64_t col, int64_t rows,
-                 int64_t depth)
+/* to[k * ld + i] = element at + i * row + k * col of `from`. Where columns are contiguous, rows are
+ * at most TILE_COLS. */
+static void pack(gb_real type, float *to, int64_t ld, const float *from, int64_t at, int64_t row,
+                 int64_t col, int64_t rows, int64_t depth)
 {
     if (col == 1 && row != 1) {
-        transpose(to, ld, from, row, rows, depth);
+        transpose_real(type, to, ld, from, at, row, rows, depth);
         return;
     }
     for (int64_t k = 0; k < depth; k++) {
         if (row == 1 && rows == TILE_COLS)
-            memcpy(to + k * ld, from + k * col, TILE_COLS * sizeof *to);
+            real_read(type, to + k * ld, from, at + k * col, TILE_COLS);
         else if (row == 1)
-            memcpy(to + k * ld, from + k * col, (size_t)rows * sizeof *to);
+            real_read(type, to + k * ld, from, at + k * col, rows);
         else
-            for (int64_t i = 0; i < rows; i++) to[k * ld + i] = from[i * row + k * col];
+            for (int64_t i = 0; i < rows; i++)
+                real_read(type, to + k * ld + i, from, at + i * row + k * col, 1);
     }
 }
 
@@ -140,9 +164,9 @@ static void pack_part(const job *j, int64_t batch, int64_t panel, int64_t k0, in
 {
     const gb_gemm_dims *d = &j->g->d;
     int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, d->n - n0);
-    const float *b = j->args->b + at_batch(d, d->b_batch, batch) + k0 * d->b_row + n0 * d->b_col;
+    int64_t at = at_batch(d, d->b_batch, batch) + k0 * d->b_row + n0 * d->b_col;
     if (cols < TILE_COLS) memset(to, 0, (size_t)(depth * TILE_COLS) * sizeof *to);
-    pack(to, TILE_COLS, b, d->b_col, d->b_row, cols, depth);
+    pack(j->g->type, to, TILE_COLS, j->args->b, at, d->b_col, d->b_row, cols, depth);
 }
 
 static void pack_panel(void *ctx, int64_t task, int worker)
@@ -156,19 +180,29 @@ static void pack_panel(void *ctx, int64_t task, int worker)
               j->b + index * g->b_floats + (panel * g->d.k + k0) * TILE_COLS);
 }
 
-/* Where c is collected: the result, or a part of it that is summed later. */
+/* Where c is collected: the result, a part of it that is summed later, or what is rounded then.
+ * Element (row0, col0) of c lies at c. */
 typedef struct {
     float *c;
-    int64_t ld;
-    bool accumulate, last;
+    int64_t ld, row0, col0;
+    bool accumulate, last, by_tile; /* by_tile: each begins at c */
 } sink;
 
-static void finish(const job *j, int64_t batch, int64_t row0, int64_t rows, int64_t col0,
-                   int64_t cols)
+static float *sink_at(const sink *s, int64_t row, int64_t col)
+{
+    return s->c + (row - s->row0) * s->ld + col - s->col0;
+}
+
+static void finish(const job *j, const sink *s, int64_t batch, int64_t row0, int64_t rows,
+                   int64_t col0, int64_t cols)
 {
     const gb_gemm_dims *d = &j->g->d;
-    float *c = j->args->c + at_batch(d, d->c_batch, batch) + row0 * d->c_row + col0;
-    gb_epilogue_apply(&j->args->epilogue, c, batch * d->m + row0, rows, col0, cols, d->c_row);
+    float *c = sink_at(s, row0, col0);
+    gb_epilogue_apply(&j->args->epilogue, c, batch * d->m + row0, rows, col0, cols, s->ld);
+    if (j->g->c_type == GB_REAL_F32) return;
+    int64_t at = at_batch(d, d->c_batch, batch) + row0 * d->c_row + col0;
+    for (int64_t i = 0; i < rows; i++)
+        real_write(j->g->c_type, j->args->c, at + i * d->c_row, c + i * s->ld, cols);
 }
 
 typedef struct {
@@ -179,7 +213,7 @@ typedef struct {
     int64_t a_row, a_col;
     const float *b; /* rows of k from k0 on, of the panel at hand */
     int64_t ldb;
-    float *own; /* this worker's memory: for a panel, then for a copy of a */
+    float *own; /* this worker's memory: for a panel, a block of c, a copy of a */
 } block;
 
 static void find_b(const job *j, block *k, int64_t panel)
@@ -214,7 +248,7 @@ static void do_tile(const block *k, const tile_out *out, int64_t row)
     LEVEL(gb_tile_columns)(out, a, k->b, &steps);
 }
 
-static void do_block(const job *j, block *k, const sink *s)
+static void do_block(const job *j, block *k, sink *s)
 {
     int64_t count = k->row1 - k->row0, tiles = ceil_div(count, TILE_ROWS), n = j->g->d.n;
     for (int64_t panel = k->panel0; panel < k->panel1; panel++) {
@@ -224,10 +258,11 @@ static void do_block(const job *j, block *k, const sink *s)
             int64_t rows = k->row0 + count * (t + 1) / tiles - row;
             int64_t col = panel * TILE_COLS, cols = min_of(TILE_COLS, n - col);
             float *c[TILE_ROWS];
-            for (int64_t i = 0; i < rows; i++) c[i] = s->c + (row + i) * s->ld;
-            tile_out out = {c, col, (int)rows, (int)cols, s->accumulate};
+            if (s->by_tile) s->row0 = row, s->col0 = col;
+            for (int64_t i = 0; i < rows; i++) c[i] = sink_at(s, row + i, col);
+            tile_out out = {c, 0, (int)rows, (int)cols, s->accumulate};
             do_tile(k, &out, row);
-            if (s->last) finish(j, k->batch, row, rows, col, cols);
+            if (s->last) finish(j, s, k->batch, row, rows, col, cols);
         }
     }
 }
@@ -235,18 +270,23 @@ static void do_block(const job *j, block *k, const sink *s)
 static void find_a(const job *j, block *k)
 {
     const gb_gemm_dims *d = &j->g->d;
+    gb_real type = j->g->type;
     int64_t rows = k->row1 - k->row0, ld = j->g->a_ld;
-    float *copy = k->own + j->g->panel_floats;
-    k->a = j->args->a + at_batch(d, d->a_batch, k->batch) + k->row0 * d->a_row + k->k0 * d->a_col;
-    k->a_row = d->a_row;
-    k->a_col = d->a_col;
-    if (j->g->a_in_place) return;
+    int64_t at = at_batch(d, d->a_batch, k->batch) + k->row0 * d->a_row + k->k0 * d->a_col;
+    float *copy = k->own + j->g->panel_floats + j->g->block_floats;
+    if (j->g->a_in_place) {
+        k->a = j->args->a + at;
+        k->a_row = d->a_row;
+        k->a_col = d->a_col;
+        return;
+    }
     if (d->a_col == 1) {
         for (int64_t i = 0; i < rows; i++)
-            memcpy(copy + i * ld, k->a + i * d->a_row, (size_t)k->depth * sizeof *copy);
+            real_read(type, copy + i * ld, j->args->a, at + i * d->a_row, k->depth);
         k->a_row = ld;
+        k->a_col = 1;
     } else {
-        pack(copy, ld, k->a, d->a_row, d->a_col, rows, k->depth);
+        pack(type, copy, ld, j->args->a, at, d->a_row, d->a_col, rows, k->depth);
         k->a_row = 1;
         k->a_col = ld;
     }
@@ -273,9 +313,12 @@ static void do_task(void *ctx, int64_t task, int worker)
     k.row1 = d->m * (rb + 1) / g->row_blocks;
     k.panel0 = g->panels * cb / g->column_blocks;
     k.panel1 = g->panels * (cb + 1) / g->column_blocks;
-    sink s = {j->args->c + at_batch(d, d->c_batch, k.batch), d->c_row, g->accumulate};
+    sink s = {j->args->c + at_batch(d, d->c_batch, k.batch), d->c_row, .accumulate = g->accumulate};
     if (g->parts > 1)
-        s = (sink){j->parts + (k.part * g->batches + k.batch) * d->m * d->n, d->n, false};
+        s = (sink){j->parts + (k.part * g->batches + k.batch) * d->m * d->n, d->n};
+    else if (g->c_type != GB_REAL_F32)
+        s = (sink){k.own + g->panel_floats, g->block_ld, k.row0, k.panel0 * TILE_COLS,
+                   .by_tile = d->k <= BLOCK_DEPTH};
     int64_t until = d->k * (k.part + 1) / g->parts;
     k.k0 = d->k * k.part / g->parts;
     do { /* once at least: an empty sum is zero */
@@ -290,18 +333,19 @@ static void do_task(void *ctx, int64_t task, int worker)
 
 static void sum_row(void *ctx, int64_t task, int worker)
 {
-    (void)worker;
     const job *j = ctx;
     const gb_gemm_dims *d = &j->g->d;
     int64_t batch = task / d->m, row = task % d->m, size = j->g->batches * d->m * d->n;
-    float *c = j->args->c + at_batch(d, d->c_batch, batch) + row * d->c_row;
+    float *c = j->g->c_type == GB_REAL_F32
+                   ? j->args->c + at_batch(d, d->c_batch, batch) + row * d->c_row
+                   : j->workers + worker * j->g->worker_floats;
     const float *from = j->parts + task * d->n;
     for (int64_t i = 0; i < d->n; i++) c[i] = (j->g->accumulate ? c[i] : 0) + from[i];
     for (int64_t p = 1; p < j->g->parts; p++) {
         from += size;
         for (int64_t i = 0; i < d->n; i++) c[i] += from[i];
     }
-    finish(j, batch, row, 1, 0, d->n);
+    finish(j, &(sink){c, d->c_row, row}, batch, row, 1, 0, d->n);
 }
 
 /* ---- thin products ---- */
@@ -353,7 +397,7 @@ static void do_thin(void *ctx, int64_t task, int worker)
             float sum = dot(a + i * d->a_row, b + n * ldb, d->k), *to = c + i * d->c_row + n;
             *to = g->accumulate ? *to + sum : sum;
         }
-    finish(j, batch, i0, i1 - i0, j0, j1 - j0);
+    finish(j, &(sink){c, d->c_row}, batch, i0, i1 - i0, j0, j1 - j0);
 }
 
 static bool can(const gb_cpu *cpu, const gb_contraction *problem)
@@ -393,5 +437,8 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     if (g.parts > 1) gb_pool_run(pool, g.batches * g.d.m, sum_row, &j);
 }
 
-const gb_contraction_impl LEVEL(gb_contraction_gemm) = {
-    .name = "direct", .can = can, .prepare = prepare, .run = run};
+const gb_contraction_impl LEVEL(gb_contraction_gemm) = {.name = "direct",
+                                                        .small = GB_SMALL_FACTORS | GB_SMALL_RESULT,
+                                                        .can = can,
+                                                        .prepare = prepare,
+                                                        .run = run};

@@ -4,8 +4,12 @@
 
 #include "backends/cpu/kernels/contraction.h"
 
+/* Operands that an implementation takes as 16-bit floats too. */
+enum { GB_SMALL_FACTORS = 1 /* a and b */, GB_SMALL_RESULT = 2 };
+
 struct gb_contraction_impl {
     const char *name;
+    unsigned small;
     bool (*can)(const gb_cpu *cpu, const gb_contraction *problem);
     /* Where it can, is it faster than those after it? NULL: always. */
     bool (*wins)(const gb_contraction *problem);

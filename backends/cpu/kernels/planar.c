@@ -6,28 +6,35 @@
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"
-#include "backends/cpu/kernels/level.h"
+#include "backends/cpu/kernels/real.h"
 
 enum { CHANNELS_MAX = 4, PARTS = 64, BAND_PIXELS = 2048, BAND_ROWS_MAX = 256 };
 
 typedef struct {
     gb_conv_dims d;
+    gb_real type; /* of dy and x */
     bool accumulate;
     int64_t taps, parts, band; /* band: rows of y at a time */
     int64_t rows, pitch;       /* of a plane of a band */
-    int64_t part_floats, worker_floats;
+    int64_t part_floats, plane_floats, worker_floats;
 } planar;
 
 static planar planar_of(const gb_contraction *problem)
 {
     const gb_conv_dims *d = &problem->conv;
-    planar p = {.d = *d, .accumulate = problem->accumulate, .taps = d->c * d->kh * d->kw};
+    planar p = {.d = *d,
+                .type = problem->a_type,
+                .accumulate = problem->accumulate,
+                .taps = d->c * d->kh * d->kw};
     p.parts = d->n < 1 ? 1 : min_of(d->n, PARTS);
     p.band = min_of(d->oh, min_of(ceil_div(BAND_PIXELS, d->ow > 0 ? d->ow : 1), BAND_ROWS_MAX));
     p.rows = (p.band - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
     p.pitch = d->ow + (d->kw - 1) * d->dilation_w;
     p.part_floats = round_up(p.taps * d->o, 16);
-    p.worker_floats = round_up(d->c * p.rows * p.pitch, 16);
+    p.plane_floats = round_up(d->c * p.rows * p.pitch, 16);
+    p.worker_floats = p.plane_floats;
+    if (p.type != GB_REAL_F32) /* a band of dy and a row of x in f32 */
+        p.worker_floats += round_up(p.band * d->ow * d->o, 16) + round_up(d->w * d->c, 16);
     return p;
 }
 
@@ -37,18 +44,25 @@ typedef struct {
     float *parts, *planes;
 } job;
 
-static void copy_planes(const planar *p, const float *image, int64_t y0, float *to)
+/* wide: where a row of x is widened. */
+static void copy_planes(const job *j, int64_t image, int64_t y0, float *to, float *wide)
 {
+    const planar *p = j->p;
     const gb_conv_dims *d = &p->d;
     int64_t x0 = -d->pad_left, from = x0 < 0 ? min_of(-x0, p->pitch) : 0;
     int64_t until = min_of(p->pitch, d->w - x0);
-    for (int64_t c = 0; c < d->c; c++)
-        for (int64_t r = 0; r < p->rows; r++, to += p->pitch) {
-            memset(to, 0, (size_t)p->pitch * sizeof *to);
-            if (y0 + r < 0 || y0 + r >= d->h) continue;
-            const float *row = image + (y0 + r) * d->w * d->c + c;
-            for (int64_t x = from; x < until; x++) to[x] = row[(x0 + x) * d->c];
+    for (int64_t r = 0; r < p->rows; r++, to += p->pitch) {
+        bool inside = y0 + r >= 0 && y0 + r < d->h;
+        int64_t at = ((image * d->h + y0 + r) * d->w) * d->c;
+        const float *row = wide;
+        if (inside && p->type != GB_REAL_F32) real_read(p->type, wide, j->args->b, at, d->w * d->c);
+        if (inside && p->type == GB_REAL_F32) row = j->args->b + at;
+        for (int64_t c = 0; c < d->c; c++) {
+            float *plane = to + c * p->rows * p->pitch;
+            memset(plane, 0, (size_t)p->pitch * sizeof *plane);
+            for (int64_t x = from; inside && x < until; x++) plane[x] = row[(x0 + x) * d->c + c];
         }
+    }
 }
 
 /* Adds rows y0 .. y0 + rows of dy of one image to a part. */
@@ -80,14 +94,16 @@ static void do_part(void *ctx, int64_t part, int worker)
     const planar *p = j->p;
     const gb_conv_dims *d = &p->d;
     float *planes = j->planes + worker * p->worker_floats, *sum = j->parts + part * p->part_floats;
+    float *band = planes + p->plane_floats, *row = band + round_up(p->band * d->ow * d->o, 16);
     int64_t first = d->n * part / p->parts, last = d->n * (part + 1) / p->parts;
     bool any = false;
     for (int64_t i = first; i < last; i++)
         for (int64_t y = 0; y < d->oh; y += p->band) {
-            copy_planes(p, j->args->b + i * d->h * d->w * d->c, y * d->stride_h - d->pad_top,
-                        planes);
-            add_band(p, planes, j->args->a + (i * d->oh + y) * d->ow * d->o,
-                     min_of(p->band, d->oh - y), sum, any);
+            int64_t rows = min_of(p->band, d->oh - y), at = (i * d->oh + y) * d->ow * d->o;
+            copy_planes(j, i, y * d->stride_h - d->pad_top, planes, row);
+            if (p->type != GB_REAL_F32)
+                real_read(p->type, band, j->args->a, at, rows * d->ow * d->o);
+            add_band(p, planes, p->type == GB_REAL_F32 ? j->args->a + at : band, rows, sum, any);
             any = true;
         }
     if (!any) memset(sum, 0, (size_t)p->part_floats * sizeof *sum);
@@ -133,4 +149,4 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_planar) = {
-    .name = "planar", .can = can, .prepare = prepare, .run = run};
+    .name = "planar", .small = GB_SMALL_FACTORS, .can = can, .prepare = prepare, .run = run};

@@ -34,17 +34,18 @@ typedef struct {
 
 typedef struct {
     bool backward;
+    gb_real type, c_type; /* of a and b; of c */
     int64_t n, groups;
     int64_t src_h, src_w, src_c, dst_h, dst_w, dst_c;
     int64_t step_h, step_w, out_step_h, out_step_w;
     int64_t kernel;         /* kh * kw */
     int64_t grid_h, grid_w; /* of the largest phase */
     int64_t y0, y1, x0, x1; /* bounds of the taps */
-    bool halo;              /* else the source is read in place */
+    bool halo;              /* the source is copied, else read in place */
     int64_t pitch;          /* pixels in a row of the copy */
     int64_t images, band;   /* of a task */
     int64_t image_groups, bands, column_blocks, panels_a_block, panels; /* panels: of a group */
-    int64_t worker_floats, weights_floats;
+    int64_t copy_floats, worker_floats, weights_floats; /* a worker: a copy, and results to round */
     int64_t phases;
     phase *phase;
     tap *tap;
@@ -88,6 +89,10 @@ static void find_bounds(sweep *s)
     s->halo = s->y0 < 0 || s->x0 < 0 || (s->grid_h - 1) * s->step_h + s->y1 >= s->src_h ||
               (s->grid_w - 1) * s->step_w + s->x1 >= s->src_w;
     if (!s->halo) s->y0 = s->x0 = 0;
+    if (!s->halo && s->type != GB_REAL_F32) { /* a copy in f32 of what is read in place else */
+        s->halo = true;
+        s->x1 = s->src_w - 1 - (s->grid_w - 1) * s->step_w;
+    }
     s->pitch = s->halo ? (s->grid_w - 1) * s->step_w + s->x1 - s->x0 + 1 : s->src_w;
 }
 
@@ -151,8 +156,12 @@ static void make_tasks(sweep *s)
         at += s->groups * s->panels * TILE_COLS * s->phase[i].segments * s->phase[i].run;
     }
     s->weights_floats = at;
-    s->worker_floats =
+    s->copy_floats =
         s->halo ? round_up(s->images * copy_rows(s) * s->pitch * s->src_c, 16) + 16 : 0;
+    s->worker_floats = s->copy_floats;
+    if (s->c_type != GB_REAL_F32)
+        s->worker_floats += round_up(
+            s->images * min_of(s->band * s->out_step_h, s->dst_h) * s->dst_w * s->dst_c, 16);
 }
 
 static sweep *sweep_alloc(int64_t phases, int64_t taps)
@@ -175,6 +184,7 @@ static sweep *sweep_of(const gb_contraction *problem)
     sweep *s = sweep_alloc(back ? d->stride_h * d->stride_w : 1, d->kh * d->kw);
     if (!s) return NULL;
     s->backward = back;
+    s->type = problem->a_type, s->c_type = problem->c_type;
     s->n = d->n;
     s->groups = d->groups;
     s->kernel = d->kh * d->kw;
@@ -212,6 +222,8 @@ typedef struct {
     int64_t image0, images, row0, rows; /* rows of the grid */
     const float *src;                   /* first image's row row0 * step + y0 */
     int64_t src_image;                  /* floats from image to image */
+    float *c;                           /* element c0 of the result, or of what is rounded to it */
+    int64_t c0;
     int64_t panel0, panel1;
 } unit;
 
@@ -230,13 +242,14 @@ static void pack_panel(void *ctx, int64_t task, int worker)
     for (int64_t t = 0; t < p->taps; t++, to += ks * TILE_COLS) {
         int64_t filter = s->tap[p->first_tap + t].filter;
         if (s->backward) { /* weights[k = o][filter][n = c] */
-            const float *w = j->args->b + (group * ks * s->kernel + filter) * ns + n0;
+            int64_t w = (group * ks * s->kernel + filter) * ns + n0;
             for (int64_t k = 0; k < ks; k++)
-                memcpy(to + k * TILE_COLS, w + k * s->kernel * ns, (size_t)cols * sizeof *to);
+                real_read(s->type, to + k * TILE_COLS, j->args->b, w + k * s->kernel * ns, cols);
             continue;
         }
-        const float *w = j->args->b + ((group * ns + n0) * s->kernel + filter) * ks;
-        transpose(to, TILE_COLS, w, s->kernel * ks, cols, ks); /* weights[n = o][filter][k = c] */
+        int64_t w =
+            ((group * ns + n0) * s->kernel + filter) * ks; /* weights[n = o][filter][k = c] */
+        transpose_real(s->type, to, TILE_COLS, j->args->b, w, s->kernel * ks, cols, ks);
     }
 }
 
@@ -244,19 +257,29 @@ static void find_source(unit *u, int worker)
 {
     const sweep *s = u->s;
     int64_t image = s->src_h * s->src_w * s->src_c, y = u->row0 * s->step_h + s->y0;
-    const float *src = u->j->args->a + u->image0 * image;
+    int64_t at = u->image0 * image;
     if (!s->halo) {
-        u->src = src + y * s->src_w * s->src_c;
+        u->src = u->j->args->a + at + y * s->src_w * s->src_c;
         u->src_image = image;
         return;
     }
     int64_t rows = (u->rows - 1) * s->step_h + s->y1 - s->y0 + 1, row = s->pitch * s->src_c;
     float *to = u->j->copies + worker * s->worker_floats;
-    halo g = {s->src_h, s->src_w, s->src_c, s->x0, s->pitch};
+    halo g = {s->src_h, s->src_w, s->src_c, s->type, s->x0, s->pitch};
     u->src = to;
     u->src_image = rows * row;
-    for (int64_t i = 0; i < u->images; i++, src += image)
-        for (int64_t r = 0; r < rows; r++, to += row) halo_copy_row(&g, to, src, y + r);
+    for (int64_t i = 0; i < u->images; i++, at += image)
+        for (int64_t r = 0; r < rows; r++, to += row)
+            halo_copy_row(&g, to, u->j->args->a, at, y + r);
+}
+
+static void find_result(unit *u, int worker)
+{
+    const sweep *s = u->s;
+    u->c = u->j->args->c;
+    if (s->c_type == GB_REAL_F32) return;
+    u->c = u->j->copies + worker * s->worker_floats + s->copy_floats;
+    u->c0 = (u->image0 * s->dst_h + u->row0 * s->out_step_h) * s->dst_w * s->dst_c;
 }
 
 /* The pixels of one tile: where they read, where they write. */
@@ -279,8 +302,8 @@ static void start_row(const unit *u, const phase *p, int64_t group, position *at
     at->x = 0;
     at->a = u->src + at->image * u->src_image + at->y * s->step_h * s->pitch * s->src_c +
             group * (s->src_c / s->groups);
-    at->c = u->j->args->c + ((image * s->dst_h + y) * s->dst_w + p->out_x) * s->dst_c +
-            group * (s->dst_c / s->groups);
+    at->c = u->c + ((image * s->dst_h + y) * s->dst_w + p->out_x) * s->dst_c +
+            group * (s->dst_c / s->groups) - u->c0;
 }
 
 static void take_pixels(const unit *u, const phase *p, int64_t rows, int64_t group, position *at,
@@ -319,9 +342,12 @@ static void tile_block(const unit *u, const phase *p, int64_t group, const pixel
 
 static void finish(const unit *u, int64_t row0, int64_t rows, int64_t col0, int64_t cols)
 {
-    int64_t ldc = u->s->dst_c;
-    float *c = u->j->args->c + row0 * ldc + col0;
+    int64_t ldc = u->s->dst_c, at = row0 * ldc + col0;
+    float *c = u->c + at - u->c0;
     gb_epilogue_apply(&u->j->args->epilogue, c, row0, rows, col0, cols, ldc);
+    if (u->s->c_type == GB_REAL_F32) return;
+    for (int64_t i = 0; i < rows; i++)
+        real_write(u->s->c_type, u->j->args->c, at + i * ldc, c + i * ldc, cols);
 }
 
 static void block_of_panels(const unit *u, const phase *p, int64_t group, int64_t panel,
@@ -364,6 +390,7 @@ static void do_unit(void *ctx, int64_t task, int worker)
     u.panel1 = s->panels * (block + 1) / s->column_blocks;
     if (u.rows <= 0) return;
     find_source(&u, worker);
+    find_result(&u, worker);
     for (int64_t i = 0; i < s->phases; i++)
         for (int64_t g = 0; g < s->groups; g++)
             for (int64_t p = u.panel0; p < u.panel1; p += s->panels_a_block)
@@ -412,5 +439,10 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     gb_pool_run(plan->cpu.pool, s->image_groups * s->bands * s->column_blocks, do_unit, &j);
 }
 
-const gb_contraction_impl LEVEL(gb_contraction_sweep) = {
-    .name = "direct", .can = can, .prepare = prepare, .release = release, .run = run};
+const gb_contraction_impl LEVEL(gb_contraction_sweep) = {.name = "direct",
+                                                         .small = GB_SMALL_FACTORS |
+                                                                  GB_SMALL_RESULT,
+                                                         .can = can,
+                                                         .prepare = prepare,
+                                                         .release = release,
+                                                         .run = run};

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "backends/cpu/kernels/level.h"
+#include "backends/cpu/kernels/real.h"
 
 #if defined(__AVX2__)
 typedef float vec8 __attribute__((vector_size(32)));
@@ -67,6 +67,24 @@ static inline void transpose(float *to, int64_t to_row, const float *from, int64
     for (int64_t i = 0; i < rows; i++)
         for (int64_t k = i < full_rows ? full_cols : 0; k < cols; k++)
             to[k * to_row + i] = from[i * from_row + k];
+}
+
+/* The same from element `at` of an operand on, for up to TILE_COLS rows. */
+static inline void transpose_real(gb_real type, float *to, int64_t to_row, const float *from,
+                                  int64_t at, int64_t from_row, int64_t rows, int64_t cols)
+{
+    enum { RUN = 64 };
+    if (type == GB_REAL_F32) {
+        transpose(to, to_row, from + at, from_row, rows, cols);
+        return;
+    }
+    float wide[TILE_COLS * RUN];
+    for (int64_t k = 0; k < cols; k += RUN) {
+        int64_t n = min_of(RUN, cols - k);
+        for (int64_t i = 0; i < rows; i++)
+            real_read(type, wide + i * RUN, from, at + i * from_row + k, n);
+        transpose(to + k * to_row, to_row, wide, RUN, rows, n);
+    }
 }
 
 #endif

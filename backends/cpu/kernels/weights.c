@@ -21,18 +21,26 @@ enum {
 
 typedef struct {
     gb_conv_dims d;
+    gb_real type; /* of dy and x */
     bool accumulate, unfold;
     int64_t cg, og, filter;      /* channels of a group; floats of a filter */
     int64_t blocks, rows, parts; /* blocks of output channels a group; parts of the batch */
     int64_t images, band;        /* of a block of pixels */
     int64_t unfolded;            /* floats of a pixel with all its taps */
-    int64_t unfolded_floats, pitch, worker_floats;
+    int64_t unfolded_floats, pitch;
+    int64_t copy_floats[2], worker_floats; /* of 16-bit floats: blocks of dy and x in f32 */
 } weights;
+
+/* Rows of x that `rows` rows of y read. */
+static int64_t rows_read(const gb_conv_dims *d, int64_t rows)
+{
+    return (rows - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
+}
 
 static weights weights_of(const gb_contraction *problem)
 {
     const gb_conv_dims *d = &problem->conv;
-    weights w = {.d = *d, .accumulate = problem->accumulate};
+    weights w = {.d = *d, .type = problem->a_type, .accumulate = problem->accumulate};
     w.cg = d->c / d->groups;
     w.og = d->o / d->groups;
     w.filter = d->kh * d->kw * w.cg;
@@ -51,8 +59,14 @@ static weights weights_of(const gb_contraction *problem)
         w.unfolded = round_up(w.filter, LANES);
         w.unfolded_floats = round_up(w.images * w.band * d->ow * w.unfolded + LANES, 16);
         w.pitch = (d->ow - 1) * d->stride_w + (d->kw - 1) * d->dilation_w + 1;
-        int64_t rows = (w.band - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
-        w.worker_floats = w.unfolded_floats + round_up(rows * w.pitch * d->c + LANES, 16);
+        w.worker_floats =
+            w.unfolded_floats + round_up(rows_read(d, w.band) * w.pitch * d->c + LANES, 16);
+    }
+    if (w.type != GB_REAL_F32) {
+        int64_t rows = w.images > 1 ? d->h : min_of(rows_read(d, w.band), d->h);
+        w.copy_floats[0] = round_up(w.images * w.band * d->ow * w.rows, 16);
+        w.copy_floats[1] = w.unfold ? 0 : round_up(w.images * rows * d->w * w.cg, 16);
+        w.worker_floats += w.copy_floats[0] + w.copy_floats[1];
     }
     return w;
 }
@@ -68,14 +82,27 @@ typedef struct {
     int64_t image0, images, row0, rows;
 } block;
 
+/* dy or x of a group: where it lies, or a block of it in f32. */
+typedef struct {
+    const float *p; /* pixel (image0, row0, 0) */
+    int64_t image0, row0;
+    int64_t image, row, pixel; /* floats from one to the next */
+} view;
+
 typedef struct {
     const weights *w;
-    const float *dy, *x; /* of the group */
-    const float *all_x;
+    view dy, x; /* dy: from output channel o0 on */
+    const gb_contraction_args *args;
+    int64_t group;
     float *dw;      /* of the group */
     int64_t o0, o1; /* output channels within the group */
     bool accumulate;
 } target;
+
+static const float *view_at(const view *v, int64_t image, int64_t y, int64_t x)
+{
+    return v->p + (image - v->image0) * v->image + (y - v->row0) * v->row + x * v->pixel;
+}
 
 /* Output positions 0 .. outs that read inside the image through a tap at `offset`. */
 static void seen_by(int64_t offset, int64_t stride, int64_t size, int64_t outs, int64_t *from,
@@ -96,7 +123,7 @@ static void strip(const target *t, const float *dy, const float *b, const tile_s
         float *c[TILE_ROWS];
         for (int64_t r = 0; r < until - o; r++) c[r] = t->dw + (o + r) * t->w->filter;
         tile_out out = {c, col, (int)(until - o), (int)cols, t->accumulate};
-        LEVEL(gb_tile_columns)(&out, dy + o, b, steps);
+        LEVEL(gb_tile_columns)(&out, dy + o - t->o0, b, steps);
         o = until;
     }
 }
@@ -112,12 +139,12 @@ static void add_block_in_place(const target *t, const block *k)
         if (y0 < k->row0) y0 = k->row0;
         y1 = min_of(y1, k->row0 + k->rows);
         tile_steps steps = {{k->images, y1 > y0 ? y1 - y0 : 0, x1 - x0},
-                            {d->oh * d->ow * d->o, d->ow * d->o, d->o},
-                            {d->h * d->w * d->c, d->stride_h * d->w * d->c, d->stride_w * d->c}};
-        const float *dy = t->dy, *x = t->x;
+                            {t->dy.image, t->dy.row, t->dy.pixel},
+                            {t->x.image, d->stride_h * t->x.row, d->stride_w * t->x.pixel}};
+        const float *dy = t->dy.p, *x = t->x.p;
         if (steps.count[0] * steps.count[1] * steps.count[2] > 0) {
-            dy += ((k->image0 * d->oh + y0) * d->ow + x0) * d->o;
-            x += ((k->image0 * d->h + y0 * d->stride_h + fy) * d->w + x0 * d->stride_w + fx) * d->c;
+            dy = view_at(&t->dy, k->image0, y0, x0);
+            x = view_at(&t->x, k->image0, y0 * d->stride_h + fy, x0 * d->stride_w + fx);
         }
         for (int64_t c = 0; c < t->w->cg; c += TILE_COLS)
             strip(t, dy, x + c, &steps, tap * t->w->cg + c, min_of(TILE_COLS, t->w->cg - c));
@@ -148,16 +175,16 @@ static float *unfold_row(const weights *w, const float *rows, float *to)
     return to;
 }
 
-/* x: the whole image, not the group's part of it. */
-static void unfold_image(const target *t, const block *k, const float *x, float *copy, float *to)
+/* x: where the image begins, all groups of it. */
+static void unfold_image(const target *t, const block *k, int64_t x, float *copy, float *to)
 {
     const gb_conv_dims *d = &t->w->d;
-    halo g = {d->h, d->w, d->c, -d->pad_left, t->w->pitch};
-    int64_t rows = (k->rows - 1) * d->stride_h + (d->kh - 1) * d->dilation_h + 1;
+    halo g = {d->h, d->w, d->c, t->w->type, -d->pad_left, t->w->pitch};
+    int64_t rows = rows_read(d, k->rows), row = t->w->pitch * d->c;
     for (int64_t y = 0; y < rows; y++)
-        halo_copy_row(&g, copy + y * t->w->pitch * d->c, x, k->row0 * d->stride_h - d->pad_top + y);
+        halo_copy_row(&g, copy + y * row, t->args->b, x, k->row0 * d->stride_h - d->pad_top + y);
     for (int64_t y = 0; y < k->rows; y++)
-        to = unfold_row(t->w, copy + y * d->stride_h * t->w->pitch * d->c + (t->x - t->all_x), to);
+        to = unfold_row(t->w, copy + y * d->stride_h * row + t->group * t->w->cg, to);
 }
 
 static void add_block_unfolded(const target *t, const block *k, float *scratch)
@@ -166,13 +193,55 @@ static void add_block_unfolded(const target *t, const block *k, float *scratch)
     float *copy = scratch + t->w->unfolded_floats;
     int64_t pixels = k->rows * d->ow, image = d->h * d->w * d->c;
     for (int64_t i = 0; i < k->images; i++)
-        unfold_image(t, k, t->all_x + (k->image0 + i) * image, copy,
-                     scratch + i * pixels * t->w->unfolded);
-    tile_steps steps = {{1, 1, k->images * pixels}, {0, 0, d->o}, {0, 0, t->w->unfolded}};
-    const float *dy = t->dy;
-    if (steps.count[2]) dy += (k->image0 * d->oh + k->row0) * d->ow * d->o;
+        unfold_image(t, k, (k->image0 + i) * image, copy, scratch + i * pixels * t->w->unfolded);
+    tile_steps steps = {{1, 1, k->images * pixels}, {0, 0, t->dy.pixel}, {0, 0, t->w->unfolded}};
+    const float *dy = steps.count[2] ? view_at(&t->dy, k->image0, k->row0, 0) : t->dy.p;
     for (int64_t c = 0; c < t->w->filter; c += TILE_COLS)
         strip(t, dy, scratch + c, &steps, c, min_of(TILE_COLS, t->w->filter - c));
+}
+
+static void view_in_place(const weights *w, target *t)
+{
+    const gb_conv_dims *d = &w->d;
+    t->dy = (view){
+        t->args->a + t->group * w->og + t->o0, 0, 0, d->oh * d->ow * d->o, d->ow * d->o, d->o};
+    t->x = (view){t->args->b + t->group * w->cg, 0, 0, d->h * d->w * d->c, d->w * d->c, d->c};
+}
+
+/* Rows [v->row0, v->row0 + rows) of `images` images of `channels` each, of which the view has those
+ * from `first` on. */
+static void copy_block(gb_real type, const view *v, float *to, const float *from, int64_t images,
+                       int64_t height, int64_t rows, int64_t channels, int64_t first)
+{
+    int64_t width = v->row / v->pixel;
+    for (int64_t i = 0; i < images; i++)
+        for (int64_t y = 0; y < rows; y++) {
+            int64_t at = ((v->image0 + i) * height + v->row0 + y) * width * channels + first;
+            float *row = to + i * v->image + y * v->row;
+            if (v->pixel == channels) {
+                real_read(type, row, from, at, width * channels);
+                continue;
+            }
+            for (int64_t x = 0; x < width; x++)
+                real_read(type, row + x * v->pixel, from, at + x * channels, v->pixel);
+        }
+}
+
+static void view_copies(const weights *w, const block *k, float *copies, target *t)
+{
+    const gb_conv_dims *d = &w->d;
+    int64_t channels = t->o1 - t->o0, first = k->row0 * d->stride_h - d->pad_top;
+    t->dy =
+        (view){copies, k->image0, k->row0, k->rows * d->ow * channels, d->ow * channels, channels};
+    copy_block(w->type, &t->dy, copies, t->args->a, k->images, d->oh, k->rows, d->o,
+               t->group * w->og + t->o0);
+    if (w->unfold) return;
+    int64_t until = min_of(first + rows_read(d, k->rows), d->h);
+    first = first < 0 ? 0 : first;
+    int64_t rows = until > first ? until - first : 0;
+    copies += w->copy_floats[0];
+    t->x = (view){copies, k->image0, first, rows * d->w * w->cg, d->w * w->cg, w->cg};
+    copy_block(w->type, &t->x, copies, t->args->b, k->images, d->h, rows, d->c, t->group * w->cg);
 }
 
 static void finish(const job *j, int64_t row0, int64_t rows, int64_t col0, int64_t cols)
@@ -189,18 +258,21 @@ static void do_part(void *ctx, int64_t task, int worker)
     int64_t b = task % w->blocks, g = task / w->blocks % w->d.groups;
     int64_t part = task / (w->blocks * w->d.groups), first = w->d.n * part / w->parts;
     int64_t last = w->d.n * (part + 1) / w->parts;
-    target t = {w, j->args->a + g * w->og, j->args->b + g * w->cg, j->args->b};
+    target t = {.w = w, .args = j->args, .group = g};
+    float *own = j->unfolded + worker * w->worker_floats;
     t.dw =
         (w->parts > 1 ? j->parts + part * w->d.o * w->filter : j->args->c) + g * w->og * w->filter;
     t.o0 = w->og * b / w->blocks;
     t.o1 = w->og * (b + 1) / w->blocks;
     t.accumulate = w->parts == 1 && w->accumulate;
+    if (w->type == GB_REAL_F32) view_in_place(w, &t);
     block k = {.image0 = first};
     do { /* once at least: an empty sum is zero */
         k.images = min_of(w->images, last - k.image0);
         k.rows = min_of(w->band, w->d.oh - k.row0);
+        if (w->type != GB_REAL_F32) view_copies(w, &k, own, &t);
         if (w->unfold)
-            add_block_unfolded(&t, &k, j->unfolded + worker * w->worker_floats);
+            add_block_unfolded(&t, &k, own + w->copy_floats[0] + w->copy_floats[1]);
         else
             add_block_in_place(&t, &k);
         t.accumulate = true;
@@ -253,4 +325,4 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_weights) = {
-    .name = "direct", .can = can, .prepare = prepare, .run = run};
+    .name = "direct", .small = GB_SMALL_FACTORS, .can = can, .prepare = prepare, .run = run};

@@ -14,6 +14,7 @@ enum { TILES_MIN = 24, TILES_MIN_FAR = 64 };
 
 typedef struct {
     int m, positions;
+    gb_real type, c_type; /* of a and b; of c */
     bool backward, accumulate;
     int64_t n, h, w, c;              /* source */
     int64_t oh, ow, o, pad_y, pad_x; /* destination */
@@ -23,7 +24,7 @@ typedef struct {
     int64_t ldv, ldm;           /* from tile to tile: transformed inputs, products */
     int64_t stride_v, stride_m; /* from position to position */
     int64_t stride_u;           /* filters, from position to position */
-    int64_t zeros, worker_floats;
+    int64_t zeros, block_floats, worker_floats; /* block: of results before they are rounded */
 } winograd;
 
 static int64_t clamp(int64_t v, int64_t low, int64_t high)
@@ -37,6 +38,8 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     bool back = problem->kind == GB_CONV_DATA;
     winograd p = {.m = m,
                   .positions = (m + 2) * (m + 2),
+                  .type = problem->a_type,
+                  .c_type = problem->c_type,
                   .backward = back,
                   .accumulate = problem->accumulate,
                   .n = d->n};
@@ -64,7 +67,9 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     p.stride_v = tiles * p.ldv + WINOGRAD_PAD;
     p.stride_m = tiles * p.ldm + WINOGRAD_PAD;
     p.zeros = round_up(p.c, 16);
-    p.worker_floats = round_up(p.positions * (p.stride_v + p.stride_m), 16);
+    if (p.c_type != GB_REAL_F32)
+        p.block_floats = p.images * min_of(p.band * m, p.oh) * p.ow * p.o;
+    p.worker_floats = round_up(p.positions * (p.stride_v + p.stride_m) + p.block_floats, 16);
     return p;
 }
 
@@ -84,13 +89,13 @@ static void gather_filters(const job *j, int64_t panel, int64_t k0, int64_t coun
     if (p->backward) { /* filters[k = o][tap][n = c], turned round */
         for (int64_t k = 0; k < count; k++)
             for (int64_t t = 0; t < 9; t++)
-                memcpy(to + (k * 9 + t) * TILE_COLS,
-                       j->args->b + ((k0 + k) * 9 + 8 - t) * p->o + n0, (size_t)cols * sizeof *to);
+                real_read(p->type, to + (k * 9 + t) * TILE_COLS, j->args->b,
+                          ((k0 + k) * 9 + 8 - t) * p->o + n0, cols);
         return;
     }
     for (int64_t t = 0; t < 9; t++) /* filters[n = o][tap][k = c] */
-        transpose(to + t * TILE_COLS, 9 * TILE_COLS, j->args->b + (n0 * 9 + t) * p->c + k0,
-                  9 * p->c, cols, count);
+        transpose_real(p->type, to + t * TILE_COLS, 9 * TILE_COLS, j->args->b,
+                       (n0 * 9 + t) * p->c + k0, 9 * p->c, cols, count);
 }
 
 WINOGRAD void transform_filters(const job *j, int m, int64_t task)
@@ -119,6 +124,8 @@ typedef struct {
     int64_t image0, images, row0, rows;
     int64_t panel0, panel1, col0, cols;
     float *v, *products;
+    float *c; /* element c0 of the result, or of what is rounded to it */
+    int64_t c0;
 } unit;
 
 WINOGRAD void store_outputs(const winograd *p, const vec *y, int a, float *to, int64_t rows,
@@ -158,12 +165,13 @@ WINOGRAD void transform_output(const winograd *p, const unit *u, int m, const fl
 }
 
 /* The number of tiles. */
-WINOGRAD int64_t transform_input(const job *j, const unit *u, int m)
+WINOGRAD int64_t transform_inputs(const job *j, const unit *u, int m, gb_real type)
 {
     const winograd *p = j->p;
     int64_t tile = 0, image = p->h * p->w * p->c, ahead = AHEAD * m - p->pad_x;
-    winograd_image source = {j->args->a + u->image0 * image, j->zeros, p->h, p->w, p->c, p->c};
-    for (int64_t i = 0; i < u->images; i++, source.pixels += image)
+    winograd_image source = {type, j->args->a, j->zeros, p->h, p->w, p->c, p->c};
+    source.pixels = real_at(type, source.pixels, u->image0 * image);
+    for (int64_t i = 0; i < u->images; i++, source.pixels = real_at(type, source.pixels, image))
         for (int64_t row = u->row0; row < u->row0 + u->rows; row++)
             for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
                 int64_t y0 = row * m - p->pad_y;
@@ -172,6 +180,15 @@ WINOGRAD int64_t transform_input(const job *j, const unit *u, int m)
                                    u->v + tile * p->ldv, p->stride_v);
             }
     return tile;
+}
+
+WINOGRAD int64_t transform_input(const job *j, const unit *u, int m)
+{
+    switch (j->p->type) {
+    case GB_REAL_F16: return transform_inputs(j, u, m, GB_REAL_F16);
+    case GB_REAL_BF16: return transform_inputs(j, u, m, GB_REAL_BF16);
+    default: return transform_inputs(j, u, m, GB_REAL_F32);
+    }
 }
 
 static void multiply(const job *j, const unit *u, int64_t tiles, int position)
@@ -216,7 +233,7 @@ WINOGRAD void transform_outputs(const job *j, const unit *u, int m)
 {
     const winograd *p = j->p;
     int64_t tile = 0, image = p->oh * p->ow * p->o;
-    float *to = j->args->c + u->image0 * image;
+    float *to = u->c + u->image0 * image - u->c0;
     for (int64_t i = 0; i < u->images; i++, to += image)
         for (int64_t y = u->row0; y < u->row0 + u->rows; y++)
             for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
@@ -230,8 +247,12 @@ static void finish(const job *j, const unit *u)
     const winograd *p = j->p;
     int64_t y0 = u->row0 * p->m, rows = min_of(u->rows * p->m, p->oh - y0);
     int64_t row0 = (u->image0 * p->oh + y0) * p->ow; /* one image, or all rows of several */
-    gb_epilogue_apply(&j->args->epilogue, j->args->c + row0 * p->o + u->col0, row0,
-                      u->images * rows * p->ow, u->col0, u->cols, p->o);
+    int64_t pixels = u->images * rows * p->ow, at = row0 * p->o + u->col0;
+    float *c = u->c + at - u->c0;
+    gb_epilogue_apply(&j->args->epilogue, c, row0, pixels, u->col0, u->cols, p->o);
+    if (p->c_type == GB_REAL_F32) return;
+    for (int64_t i = 0; i < pixels; i++)
+        real_write(p->c_type, j->args->c, at + i * p->o, c + i * p->o, u->cols);
 }
 
 WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
@@ -249,6 +270,11 @@ WINOGRAD void do_unit(const job *j, int m, int64_t task, int worker)
     if (u.rows <= 0) return;
     u.v = j->workers + worker * p->worker_floats;
     u.products = u.v + p->positions * p->stride_v;
+    u.c = j->args->c;
+    if (p->c_type != GB_REAL_F32) {
+        u.c = u.products + p->positions * p->stride_m;
+        u.c0 = (u.image0 * p->oh + u.row0 * m) * p->ow * p->o;
+    }
     int64_t tile = transform_input(j, &u, m);
     for (int i = 0; i < p->positions; i++) multiply(j, &u, tile, i);
     transform_outputs(j, &u, m);
@@ -343,6 +369,6 @@ static void run_4(const gb_contraction_plan *plan, const gb_contraction_args *ar
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_winograd2) = {
-    .name = "winograd2", .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
+    .name = "winograd2", .small = GB_SMALL_FACTORS | GB_SMALL_RESULT, .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
 const gb_contraction_impl LEVEL(gb_contraction_winograd4) = {
-    .name = "winograd4", .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};
+    .name = "winograd4", .small = GB_SMALL_FACTORS | GB_SMALL_RESULT, .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};

@@ -6,7 +6,7 @@
 #define GB_BACKENDS_CPU_KERNELS_WINOGRAD_H
 
 #include "backends/cpu/kernels/impl.h"
-#include "backends/cpu/kernels/level.h"
+#include "backends/cpu/kernels/real.h"
 
 enum { WINOGRAD_POSITIONS = 36, WINOGRAD_PAD = 16 /* floats, against aliasing of cache sets */ };
 
@@ -148,21 +148,22 @@ static inline int64_t winograd_channel(int64_t c, int64_t channels)
     return min_of(c, channels - LANES);
 }
 
-/* Transforms a square of `size` x `size` pixels, row and column steps in floats, for all channels;
- * position i goes to to[i * stride]. */
-WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *from, int64_t row,
-                              int64_t pixel, float *to, int64_t stride, int64_t channels)
+/* Transforms a square of `size` x `size` pixels, row and column steps in elements, for all
+ * channels; position i goes to to[i * stride]. */
+WINOGRAD void winograd_square(winograd_1d one, int m, int size, gb_real type, const float *from,
+                              int64_t row, int64_t pixel, float *to, int64_t stride,
+                              int64_t channels)
 {
     const int a = m + 2;
     for (int64_t c = 0; c < channels; c += LANES) {
         vec d[WINOGRAD_POSITIONS];
         int64_t first = winograd_channel(c, channels);
-        const float *p = from + first;
+        const float *p = real_at(type, from, first);
 #pragma GCC unroll 6
-        for (int i = 0; i < size; i++, p += row) {
+        for (int i = 0; i < size; i++, p = real_at(type, p, row)) {
             p = opaque(p);
 #pragma GCC unroll 6
-            for (int k = 0; k < size; k++) d[i * a + k] = load(p + k * pixel);
+            for (int k = 0; k < size; k++) d[i * a + k] = real_load(type, p, k * pixel);
         }
         winograd_2d(one, m, size, a, d);
         winograd_scatter(a * a, d, to + first, stride);
@@ -171,8 +172,9 @@ WINOGRAD void winograd_square(winograd_1d one, int m, int size, const float *fro
 
 /* Channels of an image, and what is read for pixels outside of it. */
 typedef struct winograd_image {
+    gb_real type;
     const float *pixels, *zeros;
-    int64_t h, w, channels, pixel; /* pixel: floats from one to the next */
+    int64_t h, w, channels, pixel; /* pixel: elements from one to the next */
 } winograd_image;
 
 /* The same for the square from (y0, x0) on, which may reach over the image's edge. */
@@ -180,8 +182,9 @@ WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winogra
                                  int64_t y0, int64_t x0, float *to, int64_t stride)
 {
     if (y0 >= 0 && x0 >= 0 && y0 + size <= g->h && x0 + size <= g->w) {
-        winograd_square(one, m, size, g->pixels + (y0 * g->w + x0) * g->pixel, g->w * g->pixel,
-                        g->pixel, to, stride, g->channels);
+        const float *first = real_at(g->type, g->pixels, (y0 * g->w + x0) * g->pixel);
+        winograd_square(one, m, size, g->type, first, g->w * g->pixel, g->pixel, to, stride,
+                        g->channels);
         return;
     }
     const int a = m + 2;
@@ -190,13 +193,13 @@ WINOGRAD void winograd_square_at(winograd_1d one, int m, int size, const winogra
         for (int k = 0; k < size; k++) {
             int64_t y = y0 + i, x = x0 + k;
             bool inside = y >= 0 && y < g->h && x >= 0 && x < g->w;
-            from[i * a + k] = inside ? g->pixels + (y * g->w + x) * g->pixel : g->zeros;
+            from[i * a + k] = inside ? real_at(g->type, g->pixels, (y * g->w + x) * g->pixel) : g->zeros;
         }
     for (int64_t c = 0; c < g->channels; c += LANES) {
         vec d[WINOGRAD_POSITIONS];
         int64_t first = winograd_channel(c, g->channels);
         for (int i = 0; i < size; i++)
-            for (int k = 0; k < size; k++) d[i * a + k] = load(from[i * a + k] + first);
+            for (int k = 0; k < size; k++) d[i * a + k] = real_load(g->type, from[i * a + k], first);
         winograd_2d(one, m, size, a, d);
         winograd_scatter(a * a, d, to + first, stride);
     }
@@ -211,8 +214,10 @@ static inline void winograd_prefetch(const winograd_image *g, int m, int size, i
     x0 += x0 < 0 ? 0 : size - m;
     for (int64_t y = y0 < 0 ? 0 : y0; y < y1; y++)
         for (int64_t x = x0 < 0 ? 0 : x0; x < x1; x++) {
-            const float *pixel = g->pixels + (y * g->w + x) * g->pixel;
-            for (int64_t c = 0; c < g->channels; c += 16) __builtin_prefetch(pixel + c, 0, 2);
+            const char *pixel =
+                (const char *)real_at(g->type, g->pixels, (y * g->w + x) * g->pixel);
+            int64_t bytes = g->channels * (g->type == GB_REAL_F32 ? 4 : 2);
+            for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(pixel + b, 0, 2);
         }
 }
 

@@ -19,6 +19,7 @@ enum {
 
 typedef struct {
     gb_conv_dims d;
+    gb_real type; /* of dy and x */
     bool accumulate;
     int m, positions;
     int64_t tiles_h, tiles_w, tiles;
@@ -43,7 +44,11 @@ static int64_t widest(int64_t channels, int64_t blocks)
 static plan plan_of(const gb_contraction *problem, int m)
 {
     const gb_conv_dims *d = &problem->conv;
-    plan p = {.d = *d, .accumulate = problem->accumulate, .m = m, .positions = (m + 2) * (m + 2)};
+    plan p = {.d = *d,
+              .type = problem->a_type,
+              .accumulate = problem->accumulate,
+              .m = m,
+              .positions = (m + 2) * (m + 2)};
     p.tiles_h = ceil_div(d->oh, m), p.tiles_w = ceil_div(d->ow, m);
     p.tiles = d->n * p.tiles_h * p.tiles_w;
     p.o_blocks = ceil_div(d->o, CHANNELS), p.c_blocks = ceil_div(d->c, CHANNELS);
@@ -85,32 +90,42 @@ typedef struct {
     int64_t ty, tx;
 } place;
 
-WINOGRAD place place_of(const job *j, const unit *u, int m, int64_t tile)
+WINOGRAD place place_of(const job *j, const unit *u, int m, gb_real type, int64_t tile)
 {
     const plan *p = j->p;
     const gb_conv_dims *d = &p->d;
     int64_t row = tile / p->tiles_w, image = row / p->tiles_h;
-    const float *x = j->args->b + image * d->h * d->w * d->c + u->c0;
-    const float *dy = j->args->a + image * d->oh * d->ow * d->o + u->o0;
-    return (place){{x, j->zeros, d->h, d->w, u->c1 - u->c0, d->c},
-                   {dy, j->zeros, d->oh, d->ow, u->o1 - u->o0, d->o},
+    const float *x = real_at(type, j->args->b, image * d->h * d->w * d->c + u->c0);
+    const float *dy = real_at(type, j->args->a, image * d->oh * d->ow * d->o + u->o0);
+    return (place){{type, x, j->zeros, d->h, d->w, u->c1 - u->c0, d->c},
+                   {type, dy, j->zeros, d->oh, d->ow, u->o1 - u->o0, d->o},
                    row % p->tiles_h * m,
                    tile % p->tiles_w * m};
 }
 
-WINOGRAD void transform(const job *j, const unit *u, int m, int64_t first, int64_t count)
+WINOGRAD void transform_tiles(const job *j, const unit *u, int m, gb_real type, int64_t first,
+                              int64_t count)
 {
     const plan *p = j->p;
     int64_t top = p->d.pad_top, left = p->d.pad_left;
     for (int64_t i = 0; i < count; i++) {
-        place at = place_of(j, u, m, first + i);
-        place next = place_of(j, u, m, min_of(first + i + AHEAD, p->tiles - 1));
+        place at = place_of(j, u, m, type, first + i);
+        place next = place_of(j, u, m, type, min_of(first + i + AHEAD, p->tiles - 1));
         winograd_prefetch(&next.x, m, m + 2, next.ty - top, next.tx - left);
         winograd_prefetch(&next.dy, m, m, next.ty, next.tx);
         winograd_square_at(winograd_input_1d, m, m + 2, &at.x, at.ty - top, at.tx - left,
                            u->x + i * p->ldx, p->stride_x);
         winograd_square_at(winograd_output_gradient_1d, m, m, &at.dy, at.ty, at.tx,
                            u->dy + i * p->ldy, p->stride_y);
+    }
+}
+
+WINOGRAD void transform(const job *j, const unit *u, int m, int64_t first, int64_t count)
+{
+    switch (j->p->type) {
+    case GB_REAL_F32: transform_tiles(j, u, m, GB_REAL_F32, first, count); break;
+    case GB_REAL_F16: transform_tiles(j, u, m, GB_REAL_F16, first, count); break;
+    case GB_REAL_BF16: transform_tiles(j, u, m, GB_REAL_BF16, first, count); break;
     }
 }
 
@@ -269,6 +284,6 @@ static void run_4(const gb_contraction_plan *plan_made, const gb_contraction_arg
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_winograd2_weights) = {
-    .name = "winograd2", .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
+    .name = "winograd2", .small = GB_SMALL_FACTORS, .can = can_2, .wins = wins_2, .prepare = prepare_2, .run = run_2};
 const gb_contraction_impl LEVEL(gb_contraction_winograd4_weights) = {
-    .name = "winograd4", .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};
+    .name = "winograd4", .small = GB_SMALL_FACTORS, .can = can_4, .wins = wins_4, .prepare = prepare_4, .run = run_4};

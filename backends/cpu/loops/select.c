@@ -21,7 +21,7 @@ const gb_halves *gb_halves_for(gb_isa isa)
 {
 #ifdef __x86_64__
     if (isa == GB_ISA_AVX512) return gb_halves_avx512;
-    if (isa == GB_ISA_AVX2 && __builtin_cpu_supports("f16c")) return gb_halves_avx2;
+    if (isa == GB_ISA_AVX2) return gb_halves_avx2;
 #endif
     (void)isa;
     return gb_halves_baseline;
