@@ -94,6 +94,7 @@ typedef struct __attribute__((aligned(16))) { float x, y, z, w; } GB_V4;
 #define GB_SPLAT4(v) ((GB_V4){v, v, v, v})
 #define GB_PUT(array, i, v) ((float *)array)[i] = v
 
+typedef const float *GB_FROM;
 typedef float GB_VEC __attribute__((vector_size(64), aligned(4)));
 #define GB_VEC_WIDTH 16
 #define GB_VEC_ZERO ((GB_VEC){0})

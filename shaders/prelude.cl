@@ -105,6 +105,7 @@ ushort gb_to_bf16(float x)
 }
 
 // Vectors, for variants that are made for drivers on CPUs.
+typedef __global const float *GB_FROM;
 typedef float16 GB_VEC;
 #define GB_VEC_WIDTH 16
 #define GB_VEC_ZERO ((float16)(0.0f))
