@@ -19,6 +19,7 @@ typedef struct gb_backend_options { /* from the context; strings may be NULL */
     const char *isa;          /* CPU: "scalar", "avx2", "avx512"; NULL: the best */
     const char *variant;      /* force implementations whose name contains it (tests); NULL */
     bool validate;            /* Vulkan validation layers on; their messages become errors */
+    bool no_placing;          /* CPU: threads run wherever the system puts them */
 } gb_backend_options;
 
 typedef struct gb_peak { double gflops, gb_per_s; } gb_peak;

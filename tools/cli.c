@@ -26,11 +26,13 @@ static const option_row rows[OPT_COUNT] = {
     [OPT_OUT] = {"out", "DIR", "folder for what is written", 'o'},
     [OPT_SET] = {"set", "KEY=VALUE", "change the recipe, e.g. optimizer.sgd.lr=0.05; repeatable",
                  's'},
-    [OPT_THREADS] = {"threads", "N", "threads of the CPU backend (all cores)", 0},
+    [OPT_THREADS] = {"threads", "N", "threads of the CPU backend (one a core)", 0},
     [OPT_ISA] = {"isa", "NAME", "CPU instructions: scalar, avx2, avx512 (the best there is)", 0},
     [OPT_VARIANT] = {"variant", "NAME", "prefer kernel variants whose name contains NAME", 0},
     [OPT_VALIDATE] = {"validate", NULL, "Vulkan validation layers; a message is a failure", 0},
     [OPT_NO_TUNING] = {"no-tuning", NULL, "take the defaults, whatever was tuned", 0},
+    [OPT_NO_PLACING] = {"no-placing", NULL,
+                        "leave the CPU backend's threads where the system puts them", 0},
     [OPT_RESUME] = {"resume", "DIR", "go on with the run in this folder", 0},
     [OPT_STEPS] = {"steps", "N", "stop after this many steps in all", 0},
     [OPT_INPUT] = {"input", "NAME=FILE.npy", "an input array; repeatable", 'i'},
@@ -295,7 +297,8 @@ gb_status cli_context(const cli_args *args, gb_context **ctx, gb_error *err)
                                   .isa = args->value[OPT_ISA],
                                   .variant = args->value[OPT_VARIANT],
                                   .validate = args->value[OPT_VALIDATE] != NULL,
-                                  .no_tuning = args->value[OPT_NO_TUNING] != NULL};
+                                  .no_tuning = args->value[OPT_NO_TUNING] != NULL,
+                                  .no_placing = args->value[OPT_NO_PLACING] != NULL};
     return gb_context_create(&options, ctx, err);
 }
 

@@ -22,6 +22,7 @@ typedef enum cli_option {
     OPT_VARIANT,
     OPT_VALIDATE,
     OPT_NO_TUNING,
+    OPT_NO_PLACING,
     OPT_COMMON, /* those before are taken by every command */
     OPT_RESUME = OPT_COMMON,
     OPT_STEPS,

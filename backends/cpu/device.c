@@ -90,7 +90,7 @@ static gb_status open_device(const gb_backend_options *o, int index, gb_backend_
     if (!d) return gb_fail(err, GB_OUT_OF_MEMORY, "cpu", NULL, "no memory for a device");
     if (o->variant) snprintf(d->variant, sizeof d->variant, "%s", o->variant);
     gb_status s = choose_isa(o->isa, &d->cpu.isa, err);
-    if (!s) s = gb_pool_create(o->threads, &d->cpu.pool, err);
+    if (!s) s = gb_pool_create_for(o->threads, !o->no_placing, &d->cpu.pool, err);
     if (s) {
         close_device(d);
         return s;

@@ -5,6 +5,7 @@
 #ifndef GB_BACKENDS_CPU_POOL_H
 #define GB_BACKENDS_CPU_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include <gimbal/status.h>
@@ -16,13 +17,23 @@ typedef struct gb_pool gb_pool;
 typedef void (*gb_pool_fn)(void *ctx, int64_t task, int worker);
 
 /* Starts threads - 1 threads (the caller of a run is the last one); 0 = one for each core that
- * this process may use. */
-gb_status gb_pool_create(int threads, gb_pool **pool, gb_error *err);
+ * this process may use. settles: gb_pool_settle may move them. */
+gb_status gb_pool_create_for(int threads, bool settles, gb_pool **pool, gb_error *err);
+
+static inline gb_status gb_pool_create(int threads, gb_pool **pool, gb_error *err)
+{
+    return gb_pool_create_for(threads, true, pool, err);
+}
 
 /* Stops and joins the threads. No run may be under way. NULL is allowed. */
 void gb_pool_destroy(gb_pool *pool);
 
 int gb_pool_workers(const gb_pool *pool);
+
+/* Between runs, as often as the caller likes: where threads of the pool have shared a processor for
+ * a while and others were idle, moves them there (cores.h). They stay free to move. By the thread
+ * that calls runs. */
+void gb_pool_settle(gb_pool *pool);
 
 /* Calls fn for every task 0 .. tasks - 1 and returns when all are done. Tasks are claimed in
  * order. May be called from several threads and from within a task: while the pool is taken, the

@@ -29,7 +29,9 @@ static bool copy_string(const char *from, const char **to)
 
 static bool copy_options(const gb_context_options *from, gb_backend_options *to)
 {
-    *to = (gb_backend_options){.threads = from->threads, .validate = from->validate};
+    *to = (gb_backend_options){.threads = from->threads,
+                               .validate = from->validate,
+                               .no_placing = from->no_placing};
     char *cache = NULL;
     if (!from->cache_dir && !default_cache(&cache)) return false;
     to->cache_dir = cache;

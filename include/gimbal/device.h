@@ -40,12 +40,15 @@ typedef struct gb_context gb_context;
 typedef struct gb_device gb_device;
 
 typedef struct gb_context_options { /* zero-initialized: the defaults */
-    int threads;           /* threads of the CPU backend; 0: all cores */
+    int threads;           /* threads of the CPU backend; 0: a thread a core that it may use */
     const char *cache_dir; /* kernel and tuning caches; NULL: $XDG_CACHE_HOME/gimbal; "": none */
     const char *isa;       /* CPU instruction set: "scalar", "avx2", "avx512"; NULL: the best */
     const char *variant;   /* prefer kernel variants whose name contains this; NULL: the default */
     bool validate;         /* Vulkan validation layers: a message fails the call */
     bool no_tuning;        /* take the defaults, whatever was tuned */
+    /* Threads of the CPU backend stay wherever the system puts them. Else those that share a
+     * processor are moved to one, of those that the process may use, that has been idle. */
+    bool no_placing;
 } gb_context_options;
 
 /* options may be NULL. Errors: OUT_OF_MEMORY. Free with gb_context_destroy after all devices. */
