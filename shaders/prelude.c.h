@@ -99,6 +99,20 @@ typedef float GB_VEC __attribute__((vector_size(64), aligned(4)));
 #define GB_VEC_WIDTH 16
 #define GB_VEC_ZERO ((GB_VEC){0})
 #define GB_VEC_LOAD(b, i) (*(const GB_VEC *)((b) + (i)))
+#define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16((b) + (i))
+#define GB_VEC_LOAD_BF16(b, i) gb_vec_from_bf16((b) + (i))
+static inline GB_VEC gb_vec_from_f16(const half *p)
+{
+    GB_VEC v;
+    for (int l = 0; l < GB_VEC_WIDTH; l++) v[l] = GB_LOAD_F16(p, l);
+    return v;
+}
+static inline GB_VEC gb_vec_from_bf16(const ushort *p)
+{
+    GB_VEC v;
+    for (int l = 0; l < GB_VEC_WIDTH; l++) v[l] = GB_LOAD_BF16(p, l);
+    return v;
+}
 #define GB_VEC_PUT(v, array, i) *(GB_VEC *)((array) + (i)) = v
 #define GB_VEC_FMA(x, v, acc) ((x) * (v) + (acc))
 

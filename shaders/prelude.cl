@@ -90,9 +90,20 @@ ushort gb_to_f16(float x)
     uint r = a < 0x38800000u ? small : a < 0x477ff000u ? normal : a <= 0x7f800000u ? 0x7c00u : 0x7e00u;
     return (ushort)(r | (u >> 16 & 0x8000u));
 }
+
+float16 gb_vec_from_f16(ushort16 half_bits)
+{
+    uint16 h = convert_uint16(half_bits), a = h & 0x7fffu, e = a >> 10, m = a & 0x3ffu;
+    uint16 normal = (a << 13) + 0x38000000u, special = 0x7f800000u | m << 13;
+    uint16 small = as_uint16(convert_float16(as_int16(m)) * 0x1p-24f);
+    uint16 r = select(select(normal, small, e == 0u), special, e == 31u);
+    return as_float16(r | (h & 0x8000u) << 16);
+}
+#define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16(vload16(0, (__global const ushort *)(b) + (i)))
 #define GB_LOAD_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])
 #define GB_STORE_F16(b, i, v) ((__global ushort *)(b))[i] = gb_to_f16(v)
 #else
+#define GB_VEC_LOAD_F16(b, i) vload_half16(0, (b) + (i))
 #define GB_LOAD_F16(b, i) vload_half(i, b)
 #define GB_STORE_F16(b, i, v) vstore_half_rte(v, i, b)
 #endif
@@ -110,6 +121,7 @@ typedef float16 GB_VEC;
 #define GB_VEC_WIDTH 16
 #define GB_VEC_ZERO ((float16)(0.0f))
 #define GB_VEC_LOAD(b, i) vload16(0, (b) + (i))
+#define GB_VEC_LOAD_BF16(b, i) as_float16(convert_uint16(vload16(0, (b) + (i))) << 16)
 #define GB_VEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
 #define GB_VEC_FMA(x, v, acc) fma((float16)(x), v, acc)
 #define GB_UNROLL _Pragma("unroll")

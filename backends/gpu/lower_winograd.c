@@ -213,14 +213,15 @@ static void plan_any(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 /* --- kernels --- */
 
 /* Values are 16 channels; LOAD reads them from operand name. */
-static void define_lanes(gb_gk *k, const char *name)
+static void define_lanes(gb_gk *k, const char *name, gb_storage storage)
 {
+    const char *type = storage == GB_S_F16 ? "_F16" : storage == GB_S_BF16 ? "_BF16" : "";
     gb_gk_define(k, "VALUE", "GB_VEC");
     gb_gk_define(k, "ZERO", "GB_VEC_ZERO");
     gb_gk_define(k, "LANE", "0");
     gb_gk_define(k, "LANES", "GB_VEC_WIDTH");
     gb_gk_define(k, "WIDE", "GB_VEC_WIDTH");
-    gb_gk_define(k, "LOAD(i_)", "GB_VEC_LOAD(BUF_%s, AT_%s + (i_))", name, name);
+    gb_gk_define(k, "LOAD(i_)", "GB_VEC_LOAD%s(BUF_%s, AT_%s + (i_))", type, name, name);
 }
 
 /* Images [first, first + count) of an operand to transformed tiles in the scratch. */
@@ -249,7 +250,7 @@ static gb_status lower_image(gb_gpu_builder *b, const gb_winograd *w, const gb_o
     gb_gk_param(&k, "X_W", x->stride[3]);
     gb_gk_param(&k, "PITCH", pitch);
     gb_gk_param(&k, "PLACE", rows * pitch);
-    define_lanes(&k, "x");
+    define_lanes(&k, "x", x->storage);
     gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, BUF_t, AT_t + (i_) * PLACE + to + c)");
     define_transform(&k, m);
     return gb_gk_finish(&k, "winograd.image", gb_shader_winograd_image,
@@ -324,7 +325,7 @@ static gb_status lower_result(gb_gpu_builder *b, const gb_winograd *w, int64_t f
     gb_gk_param(&k, "FIRST_IMAGE", first);
     gb_gk_param(&k, "PITCH", w->pitch);
     gb_gk_param(&k, "PLACE", rows * w->pitch);
-    define_lanes(&k, "t");
+    define_lanes(&k, "t", GB_S_F32);
     gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, pixel, (i_) * WIDE)");
     define_transform(&k, &m);
     gb_gk_image_result(&k, b->step);
@@ -346,7 +347,7 @@ static gb_status lower_join(gb_gpu_builder *b, const gb_winograd *w)
     gb_gk_param(&k, "CHANNELS", c);
     gb_gk_param(&k, "PITCH", w->pitch);
     gb_gk_param(&k, "PLACE", c * w->pitch);
-    define_lanes(&k, "t");
+    define_lanes(&k, "t", GB_S_F32);
     gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, one, (i_) * WIDE)");
     define_transform(&k, &m);
     return gb_gk_finish(&k, "winograd.join", gb_shader_winograd_join,
@@ -362,8 +363,7 @@ bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step)
     const gb_window *v = &step->u.conv;
     const bool filter = step->kind == GB_STEP_CONV_FILTER;
     const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
-    if (!gb_gpu_wide_items(caps) || !gb_all_f32(step) || !gb_not_empty(x) || !gb_not_empty(y))
-        return false;
+    if (!gb_gpu_wide_items(caps) || !gb_not_empty(x) || !gb_not_empty(y)) return false;
     for (int d = 0; d < 2; d++)
         if (v->kernel[d] != TAPS || v->stride[d] != 1 || v->dilation[d] != 1 || v->pad[d] >= TAPS)
             return false;

@@ -35,11 +35,6 @@ uint64_t gb_align256(uint64_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
-bool gb_all_f32(const gb_step *s)
-{
-    return s->in[0].storage == GB_S_F32 && s->in[1].storage == GB_S_F32;
-}
-
 bool gb_not_empty(const gb_operand *o)
 {
     for (int d = 0; d < o->rank; d++)

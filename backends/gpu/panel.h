@@ -64,7 +64,6 @@ gb_status gb_halo_copy(gb_gpu_builder *b, const gb_halo *h); /* to the start of 
 void gb_halo_bind(gb_gk *k, const char *name, const gb_halo *h);
 
 uint64_t gb_align256(uint64_t bytes);
-bool gb_all_f32(const gb_step *s);
 bool gb_not_empty(const gb_operand *o);
 
 #endif
