@@ -34,6 +34,8 @@ gb_status gb_bench_job_open(gb_device *dev, const gb_recipe *recipe, gb_bench_jo
 void gb_bench_job_close(gb_bench_job *job);
 /* A whole training step, and inference, as gb_bench_call. */
 gb_status gb_bench_step(void *job, gb_error *err);
+/* n steps in a row, their figures read behind the last, as in a run. */
+gb_status gb_bench_steps(gb_bench_job *job, int n, gb_error *err);
 gb_status gb_bench_forward(void *job, gb_error *err);
 
 #endif

@@ -14,6 +14,15 @@ gb_status gb_bench_step(void *job, gb_error *err)
     return gb_trainer_step(j->trainer, &j->images, j->labels, rate, &result, err);
 }
 
+gb_status gb_bench_steps(gb_bench_job *j, int n, gb_error *err)
+{
+    const gb_step_result *results;
+    gb_status s = GB_OK;
+    for (int i = 0; i < n && !s; i++)
+        s = gb_trainer_enqueue(j->trainer, &j->images, j->labels, rate, err);
+    return s ? s : gb_trainer_read(j->trainer, &results, &n, err);
+}
+
 gb_status gb_bench_forward(void *job, gb_error *err)
 {
     gb_bench_job *j = job;

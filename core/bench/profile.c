@@ -129,14 +129,14 @@ static gb_status plain_run(profiler *x, double *enqueue, double *whole, gb_error
     return s;
 }
 
-/* Short steps come in rows, as in training: the host may prepare one while another runs. */
+/* Short steps come in rows and are read at the end, as in training: the host prepares one while
+ * another runs. */
 static gb_status training_steps(profiler *x, double expected, double *seconds, gb_error *err)
 {
     int n = expected < burst_seconds ? (int)(burst_seconds / expected) : 1;
     if (n > MAX_BURST) n = MAX_BURST;
     double start = gb_clock();
-    gb_status s = GB_OK;
-    for (int i = 0; i < n && !s; i++) s = gb_bench_step(&x->job, err);
+    gb_status s = gb_bench_steps(&x->job, n, err);
     *seconds = (add_event(x, n > 1 ? "training steps" : "training step", start) - start) / n;
     return s;
 }

@@ -10,6 +10,7 @@
 #include <gimbal/io.h>
 
 #include "core/train/run.h"
+#include "core/train/trainer.h"
 
 enum { STATE_LIMIT = 4 << 20 };
 
@@ -19,6 +20,7 @@ gb_status gb_store_collect(gb_store *store, gb_tensors *list, gb_error *err)
     gb_status status = GB_OK;
     for (int i = 0; !status && (name = gb_store_name(store, i)); i++) {
         gb_tensor value = {0}, *copy;
+        if (gb_ring_owns(name)) continue;
         status = gb_store_get(store, name, &value, err);
         if (!status) status = gb_tensors_create(list, name, value.dtype, &value.shape, &copy, err);
         if (!status) memcpy(copy->data, value.data, gb_tensor_bytes(&value));
@@ -161,7 +163,7 @@ gb_status gb_store_load(gb_store *store, const gb_tensors *list, const char *sou
     gb_status status = GB_OK;
     for (int i = 0; !status && (name = gb_store_name(store, i)); i++) {
         bool own = strncmp(name, "optimizer.", 10) == 0 || strncmp(name, "gradient.", 9) == 0;
-        if (own && parameters_only) continue;
+        if (gb_ring_owns(name) || (own && parameters_only)) continue;
         const gb_tensor *t = gb_tensors_find(list, name);
         if (t) status = gb_store_set(store, name, t, err);
         else status = gb_fail(err, GB_NOT_FOUND, source, "give weights of the same model",

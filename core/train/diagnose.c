@@ -22,6 +22,7 @@ static gb_status copy_states(gb_trainer *t, gb_store *to, const char **bad, gb_e
     gb_status status = GB_OK;
     for (int i = 0; !status && (name = gb_store_name(t->store, i)); i++) {
         gb_tensor value = {0};
+        if (gb_ring_owns(name)) continue; /* it holds the loss itself */
         status = gb_store_get(t->store, name, &value, err);
         if (!status && !*bad && !all_finite(&value)) *bad = name;
         if (!status) status = gb_store_set(to, name, &value, err);
@@ -55,11 +56,19 @@ static gb_status run_layers(gb_trainer *t, gb_store *store, gb_graph *g, const g
     return status;
 }
 
-gb_status gb_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *labels, gb_error *err)
+const char *gb_not_finite_hint(const gb_recipe *r)
+{
+    return r->precision == GB_PRECISION_F16
+               ? "use precision bf16 or f32, lower the learning rate, warm up, or clip gradients"
+               : "lower the learning rate, warm up, or clip gradients (clip: {norm: 1})";
+}
+
+gb_status gb_trainer_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *labels, gb_error *err)
 {
     char layer[256] = "";
     const char *bad = NULL;
     gb_store *store = NULL;
+    if (isfinite(t->ring.failure.loss)) return gb_ring_fail(t, err);
     gb_graph *g = gb_graph_create();
     gb_status status = gb_store_create(t->dev, &store, NULL);
     if (!status && g && !all_finite(images)) snprintf(layer, sizeof layer, "the input");
@@ -68,9 +77,7 @@ gb_status gb_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *lab
     if (!status && g && !bad && !*layer) run_layers(t, store, g, images, labels, layer, sizeof layer, NULL);
     gb_store_destroy(&store);
     gb_graph_destroy(&g);
-    bool f16 = t->recipe->precision == GB_PRECISION_F16;
-    const char *hint = f16 ? "use precision bf16 or f32, lower the learning rate, warm up, or clip gradients"
-                           : "lower the learning rate, warm up, or clip gradients (clip: {norm: 1})";
+    const char *hint = gb_not_finite_hint(t->recipe);
     long long step = (long long)t->steps;
     if (bad)
         return gb_fail(err, GB_NOT_FINITE, bad, hint, "the loss became NaN or infinite at step %lld: state %s "
@@ -78,5 +85,5 @@ gb_status gb_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *lab
     if (*layer)
         return gb_fail(err, GB_NOT_FINITE, layer, hint, "the loss became NaN or infinite at step %lld: the first "
                        "layer with such a value is %s", step, layer);
-    return gb_fail(err, GB_NOT_FINITE, "loss", hint, "the loss became NaN or infinite at step %lld", step);
+    return gb_ring_fail(t, err);
 }

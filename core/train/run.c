@@ -12,6 +12,16 @@
 #include "core/train/run.h"
 #include "core/train/trainer.h"
 
+/* Figures are read from the device when this many steps wait for it, or this long after the last time:
+ * soon enough for a bar, a log that is followed, and a signal. */
+enum { MOST_UNREAD = 256 };
+static const double read_seconds = 0.25;
+
+typedef struct unread_step { /* enqueued, its figures still on the device */
+    double lr;
+    int64_t examples, next_batch;
+} unread_step;
+
 typedef struct run {
     gb_device *dev;
     const gb_recipe *recipe;
@@ -22,7 +32,10 @@ typedef struct run {
     gb_loader *loader;
     gb_events *events;
     gb_metrics *metrics;
-    gb_run_state state;
+    gb_run_state state; /* of the steps that were read */
+    unread_step unread[MOST_UNREAD];
+    int n_unread;
+    double unread_since, read; /* when the first of them began; when figures were read last */
     int64_t epoch_steps, steps, epochs;
     double started, saved, *step_ms;
     int64_t n_times, cap_times;
@@ -120,6 +133,18 @@ static void note_memory(run *r)
                             has_batch_statistics(gb_trainer_store(r->trainer));
 }
 
+/* From where the run stands. */
+static gb_loader_options training_order(const run *r)
+{
+    return (gb_loader_options){.split = GB_TRAIN,
+                               .batch = r->recipe->batch,
+                               .shuffle = true,
+                               .augment = r->recipe->augment,
+                               .seed = r->recipe->seed,
+                               .start_epoch = r->state.epoch,
+                               .start_batch = r->state.batch};
+}
+
 static gb_status set_up(run *r, gb_error *err)
 {
     const gb_recipe *recipe = r->recipe;
@@ -132,8 +157,7 @@ static gb_status set_up(run *r, gb_error *err)
     if (!status) status = gb_trainer_prepare(r->trainer, recipe->batch, err);
     if (!status) status = load_or_begin(r, err);
     if (!status) status = open_logs(r, err);
-    gb_loader_options o = {.split = GB_TRAIN, .batch = recipe->batch, .shuffle = true, .augment = recipe->augment,
-                           .seed = recipe->seed, .start_epoch = r->state.epoch, .start_batch = r->state.batch};
+    gb_loader_options o = training_order(r);
     if (!status) status = gb_loader_create(&r->loader, r->dataset, &o, err);
     if (status) return status;
     note_memory(r);
@@ -232,37 +256,104 @@ static gb_status interrupted(run *r, gb_error *err)
                    r->result->out);
 }
 
+/* --- steps --- */
+
+/* The failed step's batch is made again: nobody keeps those of steps that may fail. */
+static gb_status name_failure(run *r, gb_error *err)
+{
+    gb_loader_options o = training_order(r);
+    gb_loader *loader = NULL;
+    const gb_batch *b;
+    gb_error unused;
+    gb_status status = gb_loader_create(&loader, r->dataset, &o, &unused);
+    if (!status) status = gb_loader_next(loader, &b, &unused);
+    if (!status) gb_trainer_diagnose(r->trainer, &b->images, b->labels, err);
+    gb_loader_destroy(&loader);
+    return GB_NOT_FINITE;
+}
+
+static gb_status account(run *r, const unread_step *u, const gb_step_result *s, double ms, gb_error *err)
+{
+    note_time(r, ms);
+    r->state.step++;
+    r->state.loss_sum += s->loss * (double)u->examples;
+    r->state.hit_sum += s->accuracy * (double)u->examples;
+    r->state.examples += u->examples;
+    r->result->train_loss = r->state.loss_sum / (double)r->state.examples;
+    r->result->train_accuracy = r->state.hit_sum / (double)r->state.examples;
+    r->state.batch = u->next_batch;
+    return log_step(r, s, u->lr, err);
+}
+
+/* Waits for the steps that were enqueued. *go_on: nobody wants the run to stop. */
+static gb_status read_steps(run *r, double *ms, bool *go_on, gb_error *err)
+{
+    const gb_step_result *results;
+    int n, n_unread = r->n_unread;
+    gb_status read = gb_trainer_read(r->trainer, &results, &n, err), status = GB_OK;
+    *ms = n_unread ? (gb_clock() - r->unread_since) * 1e3 / n_unread : 0;
+    *go_on = true;
+    r->n_unread = 0;
+    for (int i = 0; i < n && !status; i++) {
+        status = account(r, &r->unread[i], &results[i], *ms, err);
+        if (!status && r->state.batch) *go_on &= report(r, r->unread[i].lr, *ms, false);
+    }
+    r->read = gb_clock();
+    if (!status && read == GB_NOT_FINITE) return name_failure(r, err);
+    return status ? status : read;
+}
+
+static gb_status end_epoch(run *r, double lr, double ms, bool go_on, gb_error *err)
+{
+    gb_status status = log_epoch(r, lr, err);
+    go_on &= !status && report(r, lr, ms, true);
+    r->state.epoch++;
+    r->state.loss_sum = r->state.hit_sum = 0;
+    r->state.examples = 0;
+    if (status) return status;
+    return go_on ? save(r, err) : interrupted(r, err);
+}
+
+static gb_status enqueue(run *r, const gb_batch *b, double *lr, gb_error *err)
+{
+    int64_t total = r->epoch_steps * r->epochs; /* schedules do not depend on --steps */
+    *lr = gb_learning_rate(r->recipe, r->state.step + r->n_unread, total, r->epoch_steps);
+    if (!r->n_unread) r->unread_since = gb_clock();
+    gb_status status = gb_trainer_enqueue(r->trainer, &b->images, b->labels, *lr, err);
+    if (!status) r->unread[r->n_unread++] = (unread_step){*lr, b->n, b->last ? 0 : b->index + 1};
+    return status;
+}
+
 /* One batch, and the epoch's end where it is the last. */
 static gb_status train_batch(run *r, const gb_batch *b, gb_error *err)
 {
-    gb_step_result s;
-    int64_t total = r->epoch_steps * r->epochs; /* schedules do not depend on --steps */
-    double lr = gb_learning_rate(r->recipe, r->state.step, total, r->epoch_steps), start = gb_clock();
-    gb_status status = gb_trainer_step(r->trainer, &b->images, b->labels, lr, &s, err);
+    double lr, ms, every = r->options->checkpoint_seconds > 0 ? (double)r->options->checkpoint_seconds : 60;
+    bool go_on;
+    gb_status status = enqueue(r, b, &lr, err);
+    if (status && status != GB_NOT_FINITE) return status;
+    bool save_now = gb_clock() - r->saved > every, last = r->state.step + r->n_unread == r->steps;
+    if (!status && !save_now && !last && !b->last && r->n_unread < MOST_UNREAD &&
+        gb_clock() - r->read < read_seconds)
+        return GB_OK;
+    status = read_steps(r, &ms, &go_on, err);
     if (status) return status;
-    double ms = (gb_clock() - start) * 1e3;
-    note_time(r, ms);
-    r->state.step++;
-    r->state.loss_sum += s.loss * (double)b->n;
-    r->state.hit_sum += s.accuracy * (double)b->n;
-    r->state.examples += b->n;
-    r->result->train_loss = r->state.loss_sum / (double)r->state.examples;
-    r->result->train_accuracy = r->state.hit_sum / (double)r->state.examples;
-    r->state.batch = b->last ? 0 : b->index + 1;
-    status = log_step(r, &s, lr, err);
-    if (status) return status;
-    if (b->last) {
-        status = log_epoch(r, lr, err);
-        bool go_on = !status && report(r, lr, ms, true);
-        r->state.epoch++;
-        r->state.loss_sum = r->state.hit_sum = 0;
-        r->state.examples = 0;
-        if (status) return status;
-        return go_on ? save(r, err) : interrupted(r, err);
+    if (b->last) return end_epoch(r, lr, ms, go_on, err);
+    if (!go_on) return interrupted(r, err);
+    return save_now ? save(r, err) : GB_OK;
+}
+
+static gb_status run_steps(run *r, gb_error *err)
+{
+    gb_status status = GB_OK;
+    const gb_batch *batch;
+    while (!status && r->state.step < r->steps) {
+        status = gb_loader_next(r->loader, &batch, err);
+        if (!status) status = train_batch(r, batch, err);
     }
-    if (!report(r, lr, ms, false)) return interrupted(r, err);
-    double every = r->options->checkpoint_seconds > 0 ? (double)r->options->checkpoint_seconds : 60;
-    return gb_clock() - r->saved > every ? save(r, err) : GB_OK;
+    double ms;
+    bool go_on;
+    if (r->n_unread) read_steps(r, &ms, &go_on, NULL); /* it failed between them: they are logged */
+    return status;
 }
 
 static int by_value(const void *a, const void *b)
@@ -314,11 +405,7 @@ gb_status gb_train(gb_device *dev, const gb_recipe *recipe, const gb_train_optio
     snprintf(result->device, sizeof result->device, "%s", gb_device_get_info(dev)->id);
     choose_folder(&r);
     gb_status status = set_up(&r, err);
-    const gb_batch *batch;
-    while (!status && r.state.step < r.steps) {
-        status = gb_loader_next(r.loader, &batch, err);
-        if (!status) status = train_batch(&r, batch, err);
-    }
+    if (!status) status = run_steps(&r, err);
     if (!status) status = finish(&r, err);
     summarize(&r);
     gb_loader_destroy(&r.loader);

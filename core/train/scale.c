@@ -43,12 +43,6 @@ static gb_value all_finite(gb_graph *g, const gb_value *grad, size_t n)
     return gb_op2(g, "Equal", total, gb_graph_float(g, 0));
 }
 
-static gb_value to_vector(gb_graph *g, gb_value v)
-{
-    int64_t one = 1;
-    return GB_OP(g, "Reshape", GB_ARGS(v), GB_INTS("shape", &one, 1));
-}
-
 /* Twice the scale after enough good steps, half of it after a bad one; where usable is false the
  * loss itself was not finite, which no scale mends. */
 static void update_scale(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value good,
@@ -68,36 +62,25 @@ static void update_scale(gb_graph *g, const gb_scaling *s, const gb_recipe *r, g
     gb_graph_update(g, s->good_steps, gb_op3(g, "Where", usable, count, s->good_steps));
 }
 
-gb_value gb_scaling_end(gb_graph *g, const gb_scaling *s, const gb_recipe *r, gb_value *grad,
-                        size_t n, gb_value usable)
+/* A gradient that does not fit at a scale of 1 will not fit in any later step either. */
+static gb_value can_go_on(gb_graph *g, const gb_scaling *s, gb_value good, gb_value usable)
 {
+    gb_value room = gb_op2(g, "Greater", s->scale, gb_graph_float(g, 1));
+    return gb_op2(g, "And", usable, gb_op2(g, "Or", good, room));
+}
+
+gb_value gb_scaling_end(gb_graph *g, gb_scaling *s, const gb_recipe *r, gb_value *grad, size_t n,
+                        gb_value usable)
+{
+    s->going = usable;
     if (!s->scale) return usable;
     gb_graph_path(g, "loss_scale");
     gb_value good = all_finite(g, grad, n);
     gb_value inverse = gb_op2(g, "Div", gb_graph_float(g, 1), s->scale);
     for (size_t i = 0; i < n; i++)
         if (grad[i]) grad[i] = gb_op2(g, "Mul", grad[i], inverse);
-    gb_value skipped = gb_op3(g, "Where", good, gb_graph_float(g, 0), gb_graph_float(g, 1));
-    gb_value parts[2] = {to_vector(g, s->scale), to_vector(g, skipped)};
+    s->skipped = gb_op3(g, "Where", good, gb_graph_float(g, 0), gb_graph_float(g, 1));
+    s->going = can_go_on(g, s, good, usable);
     update_scale(g, s, r, good, usable);
-    gb_graph_output(g, "scaling",
-                    GB_OP(g, "Concat", GB_ARGS(parts[0], parts[1]), GB_INT("axis", 0)));
     return gb_op2(g, "And", usable, good);
-}
-
-gb_status gb_scaling_read(const gb_recipe *r, gb_program *p, int64_t step, gb_step_result *result,
-                          gb_error *err)
-{
-    if (r->precision != GB_PRECISION_F16) return GB_OK;
-    gb_tensor values = {0};
-    gb_status status = gb_program_output(p, "scaling", &values, err);
-    if (status) return status;
-    result->loss_scale = gb_tensor_get(&values, 0);
-    result->skipped = gb_tensor_get(&values, 1) != 0;
-    gb_tensor_free(&values);
-    if (!result->skipped || result->loss_scale > 1) return GB_OK;
-    return gb_fail(err, GB_NOT_FINITE, "precision",
-                   "use precision bf16 or f32, or lower the learning rate",
-                   "the gradients of step %lld do not fit into f16 even at a loss scale of 1",
-                   (long long)step);
 }

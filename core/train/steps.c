@@ -21,7 +21,7 @@ static gb_value sum_all(gb_graph *g, gb_value v)
 /* Model and loss for n examples. A mean loss is a sum times the step scalar "inverse_count", so
  * that micro-batches and short batches give the same numbers. */
 static gb_status build_forward(gb_trainer *t, gb_graph *g, int64_t n, bool training, gb_value *y,
-                               gb_value *loss, gb_error *err)
+                               gb_value *loss, gb_value *hits, gb_error *err)
 {
     const gb_dataset *d = t->dataset;
     gb_shape images = {.rank = 4, .dim = {n, d->channels, d->height, d->width}}, rows = {.rank = 1, .dim = {n}};
@@ -39,9 +39,14 @@ static gb_status build_forward(gb_trainer *t, gb_graph *g, int64_t n, bool train
     }
     gb_loss_build(g, &t->recipe->loss, *y, labels, &each, &hit);
     *loss = gb_op2(g, "Mul", sum_all(g, each), gb_graph_scalar(g, "inverse_count", GB_F32));
-    gb_value parts[2] = {to_vector(g, *loss), to_vector(g, sum_all(g, hit))};
-    gb_graph_output(g, "metrics", GB_OP(g, "Concat", GB_ARGS(parts[0], parts[1]), GB_INT("axis", 0)));
+    *hits = sum_all(g, hit);
     return gb_graph_check(g, err);
+}
+
+static void output_metrics(gb_graph *g, gb_value loss, gb_value hits)
+{
+    gb_value parts[2] = {to_vector(g, loss), to_vector(g, hits)};
+    gb_graph_output(g, "metrics", GB_OP(g, "Concat", GB_ARGS(parts[0], parts[1]), GB_INT("axis", 0)));
 }
 
 static gb_status gradients(gb_graph *g, gb_value loss, gb_value *param, gb_value *grad, size_t *n,
@@ -62,35 +67,43 @@ static gb_value gradient_state(gb_graph *g, const char *param, const gb_shape *s
 
 gb_status gb_build_step(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
 {
-    gb_value y, loss, param[MAX_PARAMS], grad[MAX_PARAMS];
+    gb_value y, loss, hits, param[MAX_PARAMS], grad[MAX_PARAMS];
     size_t count;
-    gb_status status = build_forward(t, g, n, true, &y, &loss, err);
+    gb_status status = build_forward(t, g, n, true, &y, &loss, &hits, err);
     gb_scaling scaling = gb_scaling_begin(g, t->recipe);
     if (!status) status = gradients(g, gb_scaling_loss(g, &scaling, loss), param, grad, &count, err);
     if (status) return status;
     gb_graph_phase(g, "update");
-    gb_value finite = gb_is_finite(g, loss);
-    gb_graph_guard(g, finite); /* running statistics */
-    gb_value apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, finite);
+    gb_value stopped = gb_ring_stopped(g);
+    gb_value usable = gb_op2(g, "And", gb_ring_going(g, stopped), gb_is_finite(g, loss));
+    gb_graph_guard(g, usable); /* running statistics */
+    gb_value apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, usable);
+    gb_ring_stop(g, stopped, scaling.going);
     gb_optimizer_build(g, t->recipe, param, grad, count, apply);
+    gb_ring_write(g, t->recipe, (gb_value[]){loss, hits, scaling.scale, scaling.skipped});
     return gb_graph_check(g, err);
 }
 
 gb_status gb_build_accumulate(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
 {
-    gb_value y, loss, param[MAX_PARAMS], grad[MAX_PARAMS];
+    gb_value y, loss, hits, param[MAX_PARAMS], grad[MAX_PARAMS];
     size_t count;
-    gb_status status = build_forward(t, g, n, true, &y, &loss, err);
+    gb_status status = build_forward(t, g, n, true, &y, &loss, &hits, err);
     gb_scaling scaling = gb_scaling_begin(g, t->recipe);
     if (!status) status = gradients(g, gb_scaling_loss(g, &scaling, loss), param, grad, &count, err);
-    if (!status) gb_graph_guard(g, gb_is_finite(g, loss)); /* running statistics */
-    for (size_t i = 0; !status && i < count; i++) {
+    if (status) return status;
+    gb_value stopped = gb_ring_stopped(g);
+    gb_value usable = gb_op2(g, "And", gb_ring_going(g, stopped), gb_is_finite(g, loss));
+    gb_graph_guard(g, usable); /* running statistics */
+    gb_ring_stop(g, stopped, usable);
+    for (size_t i = 0; i < count; i++) {
         if (!grad[i]) continue;
         gb_shape s = gb_value_shape(g, param[i]);
         gb_value sum = gradient_state(g, gb_value_name(g, param[i]), &s);
         gb_graph_update(g, sum, gb_op2(g, "Add", sum, grad[i]));
     }
-    return status ? status : gb_graph_check(g, err);
+    gb_ring_write(g, t->recipe, (gb_value[GB_RING_COLUMNS]){loss, hits});
+    return gb_graph_check(g, err);
 }
 
 /* Applies what was accumulated, and clears it. like: an accumulation graph of this trainer. */
@@ -111,24 +124,28 @@ gb_status gb_build_update(gb_trainer *t, gb_graph *g, const gb_graph *like, gb_e
         gb_shape s = gb_value_shape(like, v);
         if (dot && strcmp(dot, ".running_mean") == 0) gb_graph_state(g, name, GB_F32, &s, false, NULL);
     }
-    gb_value apply = gb_op2(g, "Greater", gb_graph_scalar(g, "apply", GB_F32), gb_graph_float(g, 0));
     gb_scaling scaling = gb_scaling_begin(g, t->recipe);
-    gb_value sum[MAX_PARAMS];
+    gb_value sum[MAX_PARAMS], stopped = gb_ring_stopped(g), going = gb_ring_going(g, stopped);
     memcpy(sum, grad, count * sizeof *sum);
-    apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, apply);
+    gb_value apply = gb_scaling_end(g, &scaling, t->recipe, grad, count, going);
     gb_optimizer_build(g, t->recipe, param, grad, count, apply);
     for (size_t i = 0; i < count; i++)
         gb_graph_update(g, sum[i], GB_OP(g, "Expand", GB_ARGS(gb_graph_float(g, 0)),
                                           GB_INTS("shape", gb_value_shape(g, sum[i]).dim,
                                                   (size_t)gb_value_shape(g, sum[i]).rank)));
+    if (scaling.scale) {
+        gb_ring_stop(g, stopped, scaling.going);
+        gb_ring_write(g, t->recipe, (gb_value[]){GB_NONE, GB_NONE, scaling.scale, scaling.skipped});
+    }
     return gb_graph_check(g, err);
 }
 
 gb_status gb_build_evaluation(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
 {
-    gb_value y, loss;
-    gb_status status = build_forward(t, g, n, false, &y, &loss, err);
+    gb_value y, loss, hits;
+    gb_status status = build_forward(t, g, n, false, &y, &loss, &hits, err);
     if (status) return status;
+    output_metrics(g, loss, hits);
     gb_graph_output(g, "outputs", y);
     return gb_graph_check(g, err);
 }
@@ -144,8 +161,9 @@ static bool has_output(const gb_graph *g, const char *name)
 /* Training's forward run with the last value of every layer as an output named by its path. */
 gb_status gb_build_layers(gb_trainer *t, gb_graph *g, int64_t n, gb_error *err)
 {
-    gb_value y, loss;
-    gb_status status = build_forward(t, g, n, true, &y, &loss, err);
+    gb_value y, loss, hits;
+    gb_status status = build_forward(t, g, n, true, &y, &loss, &hits, err);
+    if (!status) output_metrics(g, loss, hits);
     size_t nodes = gb_graph_node_count(g);
     for (size_t i = 0; !status && i < nodes; i++) {
         gb_node_view node = gb_graph_node(g, i);

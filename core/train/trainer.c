@@ -1,6 +1,5 @@
 #include "core/train/trainer.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +29,7 @@ void gb_trainer_destroy(gb_trainer **trainer)
     }
     gb_program_destroy(&t->update);
     gb_store_destroy(&t->store);
+    free(t->ring.result);
     free(t->sizes);
     free(t);
     *trainer = NULL;
@@ -126,14 +126,13 @@ gb_status gb_trainer_program(gb_trainer *t, gb_program **program, gb_error *err)
 
 /* --- running --- */
 
-/* Rows [from, from + n) of a batch go through program; sums of loss and hits are added up. */
-static gb_status run_part(gb_trainer *t, gb_program *p, const gb_tensor *images, const int32_t *labels,
-                          int64_t from, int64_t n, double inverse_count, double *sums, gb_error *err)
+/* Inputs and scalars of a run on rows [from, from + n) of a batch. */
+static gb_status set_part(gb_trainer *t, gb_program *p, const gb_tensor *images, const int32_t *labels,
+                          int64_t from, int64_t n, double inverse_count, gb_error *err)
 {
     int64_t row = 1;
     for (int i = 1; i < images->shape.rank; i++) row *= images->shape.dim[i];
     gb_tensor part = *images, rows = {.dtype = GB_I32, .shape = {.rank = 1, .dim = {n}}, .data = (void *)(labels + from)};
-    gb_tensor metrics = {0};
     part.shape.dim[0] = n;
     part.data = (float *)images->data + from * row;
     gb_status status = gb_program_set_input(p, "images", &part, err);
@@ -141,53 +140,75 @@ static gb_status run_part(gb_trainer *t, gb_program *p, const gb_tensor *images,
     if (!status) status = gb_program_set_scalar(p, "inverse_count", inverse_count, err);
     if (!status) status = gb_program_set_scalar(p, "seed", (double)(int32_t)(t->recipe->seed & 0x7fffffff), err);
     if (!status) status = gb_program_set_scalar(p, "step", (double)t->steps, err);
-    if (!status) status = gb_program_set_scalar(p, "sample", (double)from, err);
-    if (!status) status = gb_program_run(p, err);
-    if (!status) status = gb_program_output(p, "metrics", &metrics, err);
-    for (int i = 0; !status && i < 2; i++) sums[i] += gb_tensor_get(&metrics, i);
-    gb_tensor_free(&metrics);
-    return status;
+    return status ? status : gb_program_set_scalar(p, "sample", (double)from, err);
 }
 
-static gb_status step_in_parts(gb_trainer *t, const gb_tensor *images, const int32_t *labels, int64_t n,
-                               double lr, double *sums, gb_error *err)
+/* A run of p, which takes part in a step of n examples. */
+static gb_status enqueue_part(gb_trainer *t, gb_program *p, const gb_tensor *images, const int32_t *labels,
+                              int64_t from, int64_t rows, gb_error *err)
+{
+    double n = (double)images->shape.dim[0];
+    gb_status status = set_part(t, p, images, labels, from, rows, 1.0 / n, err);
+    if (!status) status = gb_ring_begin_row(t, p, rows, err);
+    return status ? status : gb_program_run(p, err);
+}
+
+static gb_status enqueue_parts(gb_trainer *t, const gb_tensor *images, const int32_t *labels, double lr, gb_error *err)
 {
     gb_status status = GB_OK;
-    int64_t part = t->micro_batch;
+    int64_t n = images->shape.dim[0], part = t->micro_batch;
     for (int64_t from = 0; from < n && !status; from += part) {
         int64_t rows = n - from < part ? n - from : part;
         gb_program *p;
         status = step_program(t, rows, false, &p, err);
-        if (!status) status = run_part(t, p, images, labels, from, rows, 1.0 / (double)n, sums, err);
+        if (!status) status = enqueue_part(t, p, images, labels, from, rows, err);
     }
     if (!status) status = gb_optimizer_scalars(t->update, &t->recipe->optimizer, lr, t->steps, err);
-    if (!status) status = gb_program_set_scalar(t->update, "apply", isfinite(sums[0]) ? 1 : 0, err);
+    if (!status) status = gb_ring_same_row(t, t->update, err);
     return status ? status : gb_program_run(t->update, err);
+}
+
+gb_status gb_trainer_enqueue(gb_trainer *t, const gb_tensor *images, const int32_t *labels, double lr, gb_error *err)
+{
+    int64_t n = images->shape.dim[0];
+    gb_program *p = NULL;
+    gb_status status = gb_trainer_fit(t, err);
+    if (!status && t->ring.failed) return gb_ring_fail(t, err);
+    if (!status && in_one(t, n)) {
+        status = step_program(t, n, true, &p, err);
+        if (!status) status = gb_optimizer_scalars(p, &t->recipe->optimizer, lr, t->steps, err);
+        if (!status) status = enqueue_part(t, p, images, labels, 0, n, err);
+    } else if (!status) {
+        status = enqueue_parts(t, images, labels, lr, err);
+    }
+    if (!status) gb_ring_end_step(t);
+    return status;
+}
+
+gb_status gb_trainer_read(gb_trainer *t, const gb_step_result **results, int *n, gb_error *err)
+{
+    gb_status status = gb_ring_drain(t, err);
+    *results = t->ring.result;
+    *n = status ? 0 : t->ring.n_results;
+    if (status) return status;
+    t->ring.n_results = 0;
+    if (!t->ring.failed) return GB_OK;
+    status = gb_ring_restart(t, err);
+    return status ? status : gb_ring_fail(t, err);
 }
 
 gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t *labels, double lr,
                           gb_step_result *result, gb_error *err)
 {
-    int64_t n = images->shape.dim[0];
-    double sums[2] = {0, 0};
-    gb_program *p = NULL;
-    gb_status status = gb_trainer_fit(t, err);
+    const gb_step_result *results;
+    int n = 0;
+    gb_status status = gb_trainer_enqueue(t, images, labels, lr, err);
     if (status) return status;
-    if (in_one(t, n)) {
-        status = step_program(t, n, true, &p, err);
-        if (!status) status = gb_optimizer_scalars(p, &t->recipe->optimizer, lr, t->steps, err);
-        if (!status) status = run_part(t, p, images, labels, 0, n, 1.0 / (double)n, sums, err);
-    } else {
-        status = step_in_parts(t, images, labels, n, lr, sums, err);
-        p = t->update;
-    }
-    if (status) return status;
-    *result = (gb_step_result){.loss = sums[0], .accuracy = sums[1] / (double)n};
-    if (!isfinite(sums[0])) return gb_diagnose(t, images, labels, err);
-    status = gb_scaling_read(t->recipe, p, t->steps, result, err);
-    if (status) return status;
-    t->steps++;
-    return GB_OK;
+    int64_t step = t->steps - 1;
+    status = gb_trainer_read(t, &results, &n, err);
+    if (status == GB_NOT_FINITE && t->steps == step) return gb_trainer_diagnose(t, images, labels, err);
+    if (!status) *result = results[n - 1];
+    return status;
 }
 
 /* --- evaluation --- */
@@ -198,6 +219,19 @@ gb_status gb_trainer_evaluation(gb_trainer *t, int64_t n, gb_program **program, 
     if (!p) return GB_OUT_OF_MEMORY;
     gb_status status = make(t, gb_build_evaluation, n, &p->evaluate, err);
     *program = p->evaluate;
+    return status;
+}
+
+static gb_status evaluate_batch(gb_trainer *t, const gb_batch *b, double *sums, gb_error *err)
+{
+    gb_program *p;
+    gb_tensor metrics = {0};
+    gb_status status = gb_trainer_evaluation(t, b->n, &p, err);
+    if (!status) status = set_part(t, p, &b->images, b->labels, 0, b->n, 1, err);
+    if (!status) status = gb_program_run(p, err);
+    if (!status) status = gb_program_output(p, "metrics", &metrics, err);
+    for (int i = 0; !status && i < 2; i++) sums[i] += gb_tensor_get(&metrics, i);
+    gb_tensor_free(&metrics);
     return status;
 }
 
@@ -214,11 +248,8 @@ gb_status gb_trainer_evaluate(gb_trainer *t, gb_split split, gb_eval_result *res
     gb_loader *loader = NULL;
     const gb_batch *batch;
     gb_status status = gb_loader_create(&loader, t->dataset, &o, err);
-    while (!status && !(status = gb_loader_next(loader, &batch, err)) && batch) {
-        gb_program *p;
-        status = gb_trainer_evaluation(t, batch->n, &p, err);
-        if (!status) status = run_part(t, p, &batch->images, batch->labels, 0, batch->n, 1, sums, err);
-    }
+    while (!status && !(status = gb_loader_next(loader, &batch, err)) && batch)
+        status = evaluate_batch(t, batch, sums, err);
     gb_loader_destroy(&loader);
     result->loss = sums[0] / (double)result->examples;
     result->accuracy = sums[1] / (double)result->examples;
@@ -230,11 +261,11 @@ gb_status gb_trainer_predict(gb_trainer *t, const gb_tensor *images, gb_tensor *
 {
     int64_t n = images->shape.dim[0];
     int32_t *labels = calloc((size_t)(n ? n : 1), sizeof *labels); /* the program wants some */
-    double unused[2] = {0, 0};
     gb_program *p;
     if (!labels) return gb_fail(err, GB_OUT_OF_MEMORY, "predict", NULL, "no memory for %lld labels", (long long)n);
     gb_status status = gb_trainer_evaluation(t, n, &p, err);
-    if (!status) status = run_part(t, p, images, labels, 0, n, 1, unused, err);
+    if (!status) status = set_part(t, p, images, labels, 0, n, 1, err);
+    if (!status) status = gb_program_run(p, err);
     if (!status) status = gb_program_output(p, "outputs", outputs, err);
     free(labels);
     return status;
@@ -244,7 +275,13 @@ gb_program *gb_trainer_update(gb_trainer *t) { return t->update; }
 gb_store *gb_trainer_store(gb_trainer *t) { return t->store; }
 int64_t gb_trainer_parameters(const gb_trainer *t) { return t->parameters; }
 int64_t gb_trainer_steps(const gb_trainer *t) { return t->steps; }
-void gb_trainer_set_steps(gb_trainer *t, int64_t steps) { t->steps = steps; }
+
+void gb_trainer_set_steps(gb_trainer *t, int64_t steps)
+{
+    t->steps = steps;
+    gb_ring_forget(t);
+}
+
 
 uint64_t gb_trainer_planned_bytes(const gb_trainer *t)
 {

@@ -60,6 +60,21 @@ GB_API gb_status gb_trainer_prepare(gb_trainer *t, int64_t batch, gb_error *err)
  * as before the step, and the message names the first layer that gives such a value). */
 GB_API gb_status gb_trainer_step(gb_trainer *t, const gb_tensor *images, const int32_t *labels,
                                  double lr, gb_step_result *result, gb_error *err);
+/* The same without waiting: enqueues the step, which may run while the next batch is prepared. images
+ * and labels are free again on return. Errors: NOT_FINITE (a step before it failed, nothing is
+ * enqueued: gb_trainer_read). */
+GB_API gb_status gb_trainer_enqueue(gb_trainer *t, const gb_tensor *images, const int32_t *labels,
+                                    double lr, gb_error *err);
+/* Waits for all that was enqueued. *results: the *n steps since it was called last, oldest first; the
+ * trainer's, until its next call. Errors: NOT_FINITE (a step's loss was not, or its gradients do not fit
+ * f16: *results holds those before it, gb_trainer_steps is its number, and all states are as before it:
+ * steps enqueued after it changed nothing; the trainer may go on from there), DEVICE. */
+GB_API gb_status gb_trainer_read(gb_trainer *t, const gb_step_result **results, int *n,
+                                 gb_error *err);
+/* After NOT_FINITE: fails with it again, naming what is not finite first with the batch of that step:
+ * a state, or a layer's output. */
+GB_API gb_status gb_trainer_diagnose(gb_trainer *t, const gb_tensor *images, const int32_t *labels,
+                                     gb_error *err);
 /* Mean loss and accuracy over a split, in inference. */
 typedef struct gb_eval_result {
     double loss, accuracy;
@@ -78,7 +93,7 @@ GB_API gb_status gb_trainer_program(gb_trainer *t, gb_program **program, gb_erro
 /* The program that ends a step of several micro-batches; NULL where there is none (yet). */
 GB_API gb_program *gb_trainer_update(gb_trainer *t);
 GB_API int64_t gb_trainer_parameters(const gb_trainer *t);
-/* Optimizer steps taken; settable after loading a store. */
+/* Optimizer steps taken, or enqueued; settable after loading a store. */
 GB_API int64_t gb_trainer_steps(const gb_trainer *t);
 GB_API void gb_trainer_set_steps(gb_trainer *t, int64_t steps);
 /* The planned memory of all its programs: they share states and the largest arena. */
@@ -99,7 +114,7 @@ GB_API gb_status gb_tuner_add_recipe(gb_tuner *tuner, const gb_recipe *recipe, g
 typedef struct gb_progress {
     int64_t step, steps, epoch, epochs; /* steps and epochs done, and of how many */
     double loss, accuracy;              /* means since the epoch began */
-    double lr, seconds, step_ms;
+    double lr, seconds, step_ms; /* step_ms: mean of the steps that were read together */
     bool epoch_end;
     double test_loss, test_accuracy; /* at an epoch's end; NaN before */
 } gb_progress;
@@ -110,7 +125,9 @@ typedef struct gb_train_options { /* zero-initialized: the defaults */
     const char *resume; /* a run folder to go on with; its recipe replaces the one given */
     int64_t steps;      /* stop after this many steps in all; 0: as the recipe's epochs say */
     int64_t checkpoint_seconds; /* between checkpoints within an epoch; 0: 60 */
-    /* Called after each step; false stops, saves and returns INTERRUPTED. */
+    /* Called for each step, in order, once its figures were read: after the first step, then several
+     * times a second for all steps since. false stops (after the steps that were enqueued meanwhile),
+     * saves and returns INTERRUPTED. */
     bool (*progress)(void *user, const gb_progress *p);
     /* Called once before the first step: device, parameters, memory of *so_far are known. */
     void (*planned)(void *user, const struct gb_train_result *so_far);

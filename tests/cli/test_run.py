@@ -113,6 +113,26 @@ def killed_again_and_again(folder, recipe):
     check("its log has every step", sorted(set(steps)) == list(range(1, 571)), len(steps))
 
 
+def read_late(folder, recipe):
+    """Figures that are read for many steps at once are those that are read step by step."""
+    whole, cut = folder / "at-once", folder / "by-step"
+    gimbal("train", recipe, "--out", whole, "--steps", 8)
+    gimbal("train", recipe, "--out", cut, "--steps", 1)
+    for steps in range(2, 9):
+        gimbal("train", "--resume", cut, "--steps", steps)
+    logs = [(run / "metrics.jsonl").read_text() for run in (whole, cut)]
+    check("figures read late are those read at once", logs[0] == logs[1] and
+          logs[0].count("\n") == 8 and weights(whole) == weights(cut), logs)
+    wild = folder / "wild"
+    done, r = gimbal("train", recipe, "--out", wild, "--set", "optimizer.sgd.lr=1e6", "--set",
+                     "optimizer.sgd.weight_decay=1", "--set", "schedule=constant")
+    steps = [json.loads(line)["step"] for line in (wild / "metrics.jsonl").read_text().splitlines()]
+    message = r["error"]["message"]
+    check("a failed step and its layer are named, those before it logged", done.returncode == 1 and
+          f"at step {len(steps)}:" in message and "layers." in message and len(steps) > 0 and
+          steps == list(range(1, len(steps) + 1)), (message, steps))
+
+
 def full_disk(folder, recipe, whole):
     """Files that cannot grow any more: a clear failure, and what was saved goes on later."""
     full = folder / "full"
@@ -163,6 +183,7 @@ def main():
     budgets(folder, recipe, r["memory"]["planned_bytes"])
     killed_again_and_again(folder, recipe)
     full_disk(folder, recipe, whole)
+    read_late(folder, recipe)
 
     stopped = folder / "stopped"
     process = subprocess.Popen([TOOL, "train", recipe, "--out", stopped, "--device", "cpu",
