@@ -18,6 +18,7 @@ typedef struct gb_backend_options { /* from the context; strings may be NULL */
     const char *cache_dir;    /* kernel binaries, tuning; NULL: no cache */
     const char *isa;          /* CPU: "scalar", "avx2", "avx512"; NULL: the best */
     const char *variant;      /* force implementations whose name contains it (tests); NULL */
+    const char *launch;       /* how kernels are started, see gb_context_options; NULL */
     bool validate;            /* Vulkan validation layers on; their messages become errors */
     bool no_placing;          /* CPU: threads run wherever the system puts them */
 } gb_backend_options;

@@ -1,6 +1,11 @@
 // The dialect in OpenCL C 1.2.
 #pragma OPENCL FP_CONTRACT OFF
 #define GB_OPENCL 1
+#define GB_PASTE_(a, b) a##b
+#define GB_PASTE(a, b) GB_PASTE_(a, b)
+typedef float gb_any_float __attribute__((may_alias));
+typedef int gb_any_int __attribute__((may_alias));
+typedef ushort gb_any_ushort __attribute__((may_alias));
 #define GB_F float
 #define GB_FLOAT(x) ((float)(x))
 #define GB_INT(x) ((int)(x))
@@ -9,9 +14,6 @@
 #define GB_FROM_BITS(x) as_float(x)
 #define GB_INF INFINITY
 #define GB_NAN NAN
-#define GB_GROUP(d) ((int)get_group_id(d))
-#define GB_LOCAL(d) ((int)get_local_id(d))
-#define GB_GLOBAL(d) ((int)get_global_id(d))
 #define GB_V2 float2
 #define GB_MAKE2(x, y) ((float2)(x, y))
 #define GB_V4 float4

@@ -35,6 +35,7 @@ typedef struct gb_gpu_caps {
                                and kernels add the offset (OpenCL) */
     uint64_t max_binding;   /* bytes that one binding can reach */
     const char *variant;    /* prefer variants whose name contains it; NULL */
+    bool apart;             /* launches are not joined */
     /* Steps that the driver runs by itself, without launches of ours; NULL: none. */
     bool (*elsewhere)(const gb_step *step);
 } gb_gpu_caps;
@@ -54,6 +55,7 @@ typedef struct gb_gpu_kernel {
     uint32_t local[3]; /* work-group size; the text has it too */
     int n_bindings, n_params;
     bool params_buffer;
+    const char *part; /* the same as a function, for joint launches; NULL: it cannot be one */
 } gb_gpu_kernel;
 
 /* The bytes of a plan's buffer that a launch touches: what hazards are derived from. */
@@ -63,12 +65,21 @@ typedef struct gb_gpu_binding {
     bool read, write;
 } gb_gpu_binding;
 
+/* What a step has of a launch that does the work of several. */
+typedef struct gb_gpu_share {
+    int step;
+    double of; /* the launch: an estimate; those of a launch add up to 1 */
+} gb_gpu_share;
+
 typedef struct gb_gpu_launch {
     int step;                      /* index into plan->step; launches are in step order */
+    int n_shares;                  /* 0: it is the step's alone, else step is the first's */
+    const gb_gpu_share *share;
     int kernel;                    /* index into gb_gpu_program.kernel */
     const gb_gpu_binding *binding; /* kernel->n_bindings */
     const int32_t *params;         /* kernel->n_params words (floats as their bits) */
     uint32_t groups[3];            /* all at least 1 */
+    double work; /* what it does, by estimate, in operations; a byte moved counts for several */
 } gb_gpu_launch;
 
 typedef struct gb_gpu_program {
@@ -77,6 +88,9 @@ typedef struct gb_gpu_program {
     gb_gpu_launch *launch;
     void *memory; /* owns everything */
 } gb_gpu_program;
+
+/* Is the word among gb_backend_options.launch? */
+bool gb_gpu_launch_word(const gb_backend_options *o, const char *word);
 
 /* Where a binding starts: its offset cut to the alignment of bindings (0 for whole buffers). The
  * kernels' parameters assume exactly this. */
@@ -92,6 +106,10 @@ int gb_gpu_variants(const gb_gpu_caps *caps, const gb_step *step, const char **n
 gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
                                 gb_gpu_program **program, gb_error *err);
 void gb_gpu_program_destroy(gb_gpu_program **program);
+/* Fills in the work of launches, none of them joint, by the steps' costs. */
+void gb_gpu_estimate(gb_gpu_program *program, const gb_plan *plan);
+/* Adds the time of a launch to the steps that it is of. */
+void gb_gpu_spread(const gb_gpu_launch *launch, gb_span time, gb_span *span);
 
 /* Which storage types a device really runs, as bits of gb_dtype: a small kernel that reads and
  * writes each of them. Uses nothing but the backend's own table. */

@@ -1,4 +1,4 @@
-#include "backends/gpu/kernel.h"
+#include "backends/gpu/frame.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -39,11 +39,6 @@ void gb_text_free(gb_text *t)
 {
     free(t->data);
     *t = (gb_text){0};
-}
-
-static const char *text_of(const gb_text *t)
-{
-    return t->data ? t->data : "";
 }
 
 void gb_gk_begin(gb_gk *k, gb_gpu_builder *b)
@@ -148,12 +143,6 @@ static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t f
     k->name[k->n_names++].binding = binding;
 }
 
-/* Drivers on CPUs load 64 bits in the time of 32, whatever the vector. */
-static bool pairs_as_words(const gb_gk *k)
-{
-    return k->b->caps->cpu_hosted && k->b->caps->int64;
-}
-
 void gb_gk_vectors(gb_gk *k, const char *name, int width)
 {
     int binding = -1;
@@ -169,7 +158,7 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width)
     else if (k->b->caps->api == GB_GPU_OPENCL)
         gb_text_add(&k->defs, "#define LD%d_%s(i) vload%d(%s, BUF_%s)\n", width, name, width, at,
                     name);
-    else if (width == 2 && pairs_as_words(k))
+    else if (width == 2 && gb_gk_pairs_as_words(k))
         gb_text_add(&k->defs, "#define LD2_%s(i) uintBitsToFloat(unpackUint2x32(b%dw2[%s]))\n",
                     name, binding, at);
     else
@@ -314,110 +303,6 @@ void gb_gk_expr(gb_gk *k, const char *macro, const gb_expr *expr, const char *co
     gb_text_add(&k->defs, "\n");
 }
 
-/* --- the whole text --- */
-
-static const char *const cl_type[] = {"float", "int", "half", "ushort"};
-static const char *const glsl_type[] = {"float", "int", "float16_t", "uint16_t"};
-
-static void opencl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
-{
-    gb_text_add(t, "typedef struct { int v[%d]; } gb_params;\n", k->n_params ? k->n_params : 1);
-    gb_text_add(t, "#define PARAM(i) %s[i]\n", params_buffer ? "p" : "p.v");
-    gb_text_add(t, "%s", text_of(&k->defs));
-    gb_text_add(t,
-                "#define GB_MAIN_BEGIN __kernel \\\n"
-                "__attribute__((reqd_work_group_size(%u, %u, %u))) void gb_kernel( \\\n",
-                k->local[0], k->local[1], k->local[2]);
-    for (int i = 0; i < k->n_bindings; i++)
-        gb_text_add(t, "    __global %s%s *restrict b%d, \\\n", k->binding[i].write ? "" : "const ",
-                    cl_type[k->storage[i]], i);
-    gb_text_add(t, params_buffer ? "    __constant int *p) {" : "    const gb_params p) {");
-    for (const char *s = text_of(&k->shared); *s; s++) {
-        if (*s == '\n') continue;
-        gb_text_add(t, "%s%c", s == k->shared.data ? " " : "", *s);
-    }
-    gb_text_add(t, "\n#define GB_MAIN_END }\n");
-}
-
-static void host_frame(const gb_gk *k, gb_text *t, bool params_buffer)
-{
-    gb_text_add(t, "#define PARAM(i) gb_params[i]\n%s%s", text_of(&k->shared), text_of(&k->defs));
-    gb_text_add(t, "#define GB_MAIN_BEGIN static void gb_kernel(void *const *gb_buffer, "
-                   "const int *gb_params) {");
-    for (int i = 0; i < k->n_bindings; i++)
-        gb_text_add(t, " \\\n    %s%s *b%d = gb_buffer[%d];", k->binding[i].write ? "" : "const ",
-                    cl_type[k->storage[i]], i, i);
-    gb_text_add(t, "\n#define GB_MAIN_END }\n");
-}
-
-/* Other types over the same binding. */
-static void glsl_views(const gb_gk *k, gb_text *t, int binding)
-{
-    for (int width = 2; width <= 4; width *= 2) {
-        if (!(k->views[binding] & width)) continue;
-        char type[16];
-        snprintf(type, sizeof type, "vec%d", width);
-        gb_text_add(t,
-                    "layout(set = 0, binding = %d, std430) readonly buffer gb_b%dw%d { %s v[]; } "
-                    "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
-                    binding, binding, width, width == 2 && pairs_as_words(k) ? "uint64_t" : type,
-                    binding, width, binding, width, binding, width);
-    }
-}
-
-static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
-{
-    gb_text_add(t, "layout(local_size_x = %u, local_size_y = %u, local_size_z = %u) in;\n",
-                k->local[0], k->local[1], k->local[2]);
-    for (int i = 0; i < k->n_bindings; i++)
-        gb_text_add(t,
-                    "layout(set = 0, binding = %d, std430) %srestrict buffer gb_b%d { %s v[]; } "
-                    "b%d_;\n#define b%d b%d_.v\n",
-                    i, k->binding[i].write ? "" : "readonly ", i, glsl_type[k->storage[i]], i, i,
-                    i);
-    for (int i = 0; i < k->n_bindings; i++) glsl_views(k, t, i);
-    if (params_buffer)
-        gb_text_add(t,
-                    "layout(set = 0, binding = %d, std430) readonly buffer gb_p { int v[]; } p;\n",
-                    k->n_bindings);
-    else if (k->n_params)
-        gb_text_add(t, "layout(push_constant) uniform gb_p { int v[%d]; } p;\n", k->n_params);
-    gb_text_add(t, "#define PARAM(i) p.v[i]\n%s%s", text_of(&k->shared), text_of(&k->defs));
-    gb_text_add(t, "#define GB_MAIN_BEGIN void main() {\n#define GB_MAIN_END }\n");
-}
-
-static void glsl_prelude(const gb_gk *k, gb_text *t)
-{
-    bool half = false, words = false;
-    for (int i = 0; i < k->n_bindings; i++) {
-        half = half || k->storage[i] >= GB_S_F16;
-        words = words || (k->views[i] & 2 && pairs_as_words(k));
-    }
-    gb_text_add(t, "#version 450\n%s%s%s%s",
-                half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
-                words ? "#extension GL_ARB_gpu_shader_int64 : require\n" : "",
-                k->uses_subgroups ? "#extension GL_KHR_shader_subgroup_ballot : require\n" : "",
-                gb_shader_prelude_glsl);
-    if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
-}
-
-static void whole_text(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
-{
-    const gb_gpu_api api = k->b->caps->api;
-    if (api == GB_GPU_OPENCL && k->b->caps->cpu_hosted) /* in all: kernels share their prelude */
-        gb_text_add(t, "#define GB_SOFT_HALF\n");
-    if (api == GB_GPU_VULKAN)
-        glsl_prelude(k, t);
-    else
-        gb_text_add(t, "%s", api == GB_GPU_HOST ? gb_shader_prelude_c_h : gb_shader_prelude_cl);
-    if (k->uses_random) gb_text_add(t, "%s", gb_shader_random);
-    k->common = t->n;
-    (api == GB_GPU_OPENCL   ? opencl_frame
-     : api == GB_GPU_VULKAN ? glsl_frame
-                            : host_frame)(k, t, params_buffer);
-    gb_text_add(t, "%s", body);
-}
-
 /* --- kernels and launches of a program --- */
 
 static bool grow(gb_arena *arena, void **array, int n, int *cap, size_t size)
@@ -439,28 +324,46 @@ static int find_kernel(const gb_gpu_program *p, uint64_t hash, const char *sourc
     return -1;
 }
 
-/* The index of the kernel, or -1 where memory is out. */
-static int add_kernel(gb_gk *k, const char *name, const gb_text *text, bool params_buffer)
+/* Where it is new it has no part yet. The index of the kernel, or -1 where memory is out. */
+int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *text)
 {
-    gb_gpu_program *p = k->b->program;
+    gb_gpu_program *p = b->program;
     uint64_t hash = gb_gpu_hash(text->data, text->n, 0);
     int known = find_kernel(p, hash, text->data);
     if (known >= 0) return known;
-    char *source = gb_arena_copy(k->b->arena, text->data, text->n + 1);
-    char *label = gb_arena_string(k->b->arena, name);
-    if (!source || !label ||
-        !grow(k->b->arena, (void **)&p->kernel, p->n_kernels, &k->b->cap_kernels,
-              sizeof *p->kernel))
-        return -1;
-    p->kernel[p->n_kernels] = (gb_gpu_kernel){.name = label,
-                                              .source = source,
-                                              .shared = k->common,
-                                              .hash = hash,
-                                              .local = {k->local[0], k->local[1], k->local[2]},
-                                              .n_bindings = k->n_bindings,
-                                              .n_params = k->n_params,
-                                              .params_buffer = params_buffer};
-    return p->n_kernels++;
+    gb_gpu_kernel *to = NULL;
+    if (grow(b->arena, (void **)&p->kernel, p->n_kernels, &b->cap_kernels, sizeof *p->kernel))
+        to = &p->kernel[p->n_kernels];
+    if (!to) return -1;
+    *to = *k;
+    to->hash = hash;
+    to->source = gb_arena_copy(b->arena, text->data, text->n + 1);
+    to->name = gb_arena_string(b->arena, k->name);
+    return to->source && to->name ? p->n_kernels++ : -1;
+}
+
+static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_buffer)
+{
+    gb_gpu_program *p = k->b->program;
+    gb_text text = {0}, part = {0};
+    int before = p->n_kernels, index = -1;
+    gb_gk_frame(k, &text, body, params_buffer);
+    const gb_gpu_kernel kernel = {.name = name,
+                                  .shared = k->common,
+                                  .local = {k->local[0], k->local[1], k->local[2]},
+                                  .n_bindings = k->n_bindings,
+                                  .n_params = k->n_params,
+                                  .params_buffer = params_buffer};
+    if (!text.failed && !k->defs.failed && !k->shared.failed)
+        index = gb_gpu_add_kernel(k->b, &kernel, &text);
+    if (index == before) {
+        gb_gk_frame_part(k, &part, body);
+        if (part.n) p->kernel[index].part = gb_arena_copy(k->b->arena, part.data, part.n + 1);
+        if (part.failed || (part.n && !p->kernel[index].part)) index = -1;
+    }
+    gb_text_free(&text);
+    gb_text_free(&part);
+    return index;
 }
 
 static bool add_launch(gb_gk *k, int kernel, const int64_t groups[3])
@@ -493,18 +396,13 @@ static void check_limits(gb_gk *k, const int64_t groups[3])
 gb_status gb_gk_finish(gb_gk *k, const char *name, const char *body, const int64_t groups[3])
 {
     bool params_buffer = (uint32_t)k->n_params * 4 > k->b->caps->max_params;
-    gb_text text = {0};
     check_limits(k, groups);
     if (k->status == GB_OK) {
-        whole_text(k, &text, body, params_buffer);
-        int kernel = text.failed || k->defs.failed || k->shared.failed
-                         ? -1
-                         : add_kernel(k, name, &text, params_buffer);
+        int kernel = add_kernel(k, name, body, params_buffer);
         if (kernel < 0 || !add_launch(k, kernel, groups))
             k->status = gb_fail(k->b->err, GB_OUT_OF_MEMORY, k->b->step->path, NULL,
                                 "no memory for the text of a kernel");
     }
-    gb_text_free(&text);
     gb_gk_drop(k);
     return k->status;
 }

@@ -82,6 +82,11 @@ void gb_gk_expr(gb_gk *k, const char *macro, const gb_expr *expr, const char *co
                 const char *const *coord);
 /* Completes the kernel, shares it with an equal one, and adds the launch. Frees k. */
 gb_status gb_gk_finish(gb_gk *k, const char *name, const char *body, const int64_t groups[3]);
+/* Adds a kernel of that text to the builder's program, unless it has it: its index, or -1 where memory
+ * is out. Name and text are copied. */
+int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *text);
+/* Makes launches that can be one one (join.c); after the last step. */
+gb_status gb_gpu_join(gb_gpu_builder *b);
 /* As gb_gk_finish without a launch: for launches that turned out to be empty. */
 void gb_gk_drop(gb_gk *k);
 

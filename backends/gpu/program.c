@@ -11,6 +11,11 @@ uint64_t gb_gpu_hash(const void *data, size_t bytes, uint64_t seed)
     return h;
 }
 
+bool gb_gpu_launch_word(const gb_backend_options *o, const char *word)
+{
+    return o && o->launch && strstr(o->launch, word);
+}
+
 static uint64_t span(const gb_operand *o)
 {
     uint64_t n = 1;
@@ -82,6 +87,8 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
         if (caps->elsewhere && caps->elsewhere(b.step)) continue;
         s = lower_step(&b);
     }
+    if (s == GB_OK) gb_gpu_estimate(p, plan);
+    if (s == GB_OK && !caps->apart) s = gb_gpu_join(&b);
     if (s == GB_OK)
         *program = p;
     else

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backends/gpu/kernel.h"
+#include "backends/gpu/frame.h"
 #include "backends/opencl/opencl.h"
 
 enum { MAX_BATCHES = 8 };
@@ -26,19 +26,6 @@ typedef struct gb_cl_batch { /* kernels that become one program */
 } gb_cl_batch;
 
 /* --- the text of several kernels --- */
-
-static void add_undefines(gb_text *t, const char *source)
-{
-    const char *s = source;
-    while (s && *s) {
-        if (strncmp(s, "#define ", 8) == 0) {
-            int length = (int)strcspn(s + 8, " (\n");
-            gb_text_add(t, "#undef %.*s\n", length, s + 8);
-        }
-        s = strchr(s, '\n');
-        if (s) s++;
-    }
-}
 
 static void entry_name(char *name, size_t size, int index)
 {
@@ -57,7 +44,7 @@ static void batch_text(gb_text *t, const gb_cl_batch *b)
         for (int k = 0; k < 3; k++) gb_text_add(t, "#define %s %s_%d\n", own[k], own[k], i);
         gb_text_add(t, "%s", source);
         for (int k = 0; k < 3; k++) gb_text_add(t, "#undef %s\n", own[k]);
-        add_undefines(t, source);
+        gb_text_undefine(t, source);
     }
 }
 

@@ -137,6 +137,7 @@ static void fill_caps(gb_backend_device *dev, const gb_backend_options *o)
         .max_params = 640, /* of the 1024 bytes of arguments that every device takes */
         .max_binding = info_number(dev->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE),
         .variant = dev->variant,
+        .apart = gb_gpu_launch_word(o, "apart"),
         .elsewhere = gb_cl_blast_wanted,
     };
     for (int d = 0; d < 3; d++) {

@@ -164,9 +164,8 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
 }
 
-/* Adds the event to its step's span; *origin is when the run's first kernel was enqueued (0: this).
- */
-static cl_int measure(cl_event event, cl_ulong *origin, gb_span *span)
+/* Adds the event's time to its steps; *origin is when the run's first kernel was enqueued (0: this). */
+static cl_int measure(cl_event event, const gb_gpu_launch *launch, cl_ulong *origin, gb_span *span)
 {
     static const cl_profiling_info what[] = {CL_PROFILING_COMMAND_QUEUED,
                                              CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END};
@@ -176,8 +175,8 @@ static cl_int measure(cl_event event, cl_ulong *origin, gb_span *span)
         code = clGetEventProfilingInfo(event, what[i], sizeof t[i], &t[i], NULL);
     if (code) return code;
     if (!*origin) *origin = t[0];
-    if (span->seconds <= 0) span->begin = t[1] > *origin ? (double)(t[1] - *origin) * 1e-9 : 0;
-    span->seconds += (double)(t[2] - t[1]) * 1e-9;
+    const double begin = t[1] > *origin ? (double)(t[1] - *origin) * 1e-9 : 0;
+    gb_gpu_spread(launch, (gb_span){begin, (double)(t[2] - t[1]) * 1e-9}, span);
     return code;
 }
 
@@ -214,7 +213,7 @@ gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *
     if (!code) code = time_blasts(prog, prog->n_steps, &blast, span);
     if (!code) code = clFinish(dev->timing);
     for (int i = 0; i < prog->gpu->n_launches && event[i]; i++) {
-        if (!code) code = measure(event[i], &origin, &span[prog->gpu->launch[i].step]);
+        if (!code) code = measure(event[i], &prog->gpu->launch[i], &origin, span);
         clReleaseEvent(event[i]);
     }
     free(event);

@@ -37,7 +37,9 @@ static bool copy_options(const gb_context_options *from, gb_backend_options *to)
     to->cache_dir = cache;
     if (from->cache_dir && *from->cache_dir && !copy_string(from->cache_dir, &to->cache_dir))
         return false;
-    return copy_string(from->isa, &to->isa) && copy_string(from->variant, &to->variant);
+    const char *launch = from->launch ? from->launch : getenv("GIMBAL_LAUNCH");
+    return copy_string(from->isa, &to->isa) && copy_string(from->variant, &to->variant) &&
+           copy_string(launch, &to->launch);
 }
 
 static void free_options(gb_backend_options *o)
@@ -45,6 +47,7 @@ static void free_options(gb_backend_options *o)
     free((char *)o->cache_dir);
     free((char *)o->isa);
     free((char *)o->variant);
+    free((char *)o->launch);
 }
 
 gb_status gb_context_create(const gb_context_options *options, gb_context **ctx, gb_error *err)
