@@ -27,6 +27,8 @@ static const char *const convolutions[] = {
     "Conv 0x3x5x5 4x3x3x3 4", "Conv 2x4x5x5 4x4x2x2 4 pads=0,0,1,1", "Conv 2x3x6x6 4x3x6x6 4", "Conv 2x3x5x5 4x3x3x3 pads=3,3,3,3",
     "Conv 2x8x6x6 8x4x3x3 group=2 strides=2,2 dilations=2,2 pads=2,2,2,2", "Conv 1x20x5x5 40x5x3x3 group=4 pads=1,1,1,1",
     "* ConvTranspose 2x3x4x5 3x4x3x3 4", "ConvTranspose 2x3x4x5 3x4x3x3 strides=2,2", "ConvTranspose 2x3x4x5 3x4x3x3 4 strides=2,2 pads=1,1,1,1 output_padding=1,1",
+    "* Conv 2x3x4x5x4 4x3x2x3x2 4 pads=1,1,0,0,1,1", "Conv 1x4x6x5x5 6x2x3x2x3 6 group=2 strides=2,1,2 dilations=1,2,1 pads=1,1,1,2,0,1", "Conv 2x2x3x4x4 3x2x1x1x1", "Conv 1x2x5x6x4 3x2x3x3x3 auto_pad=SAME_UPPER strides=2,2,2",
+    "* ConvTranspose 2x3x3x2x4 3x4x2x3x2 4 strides=2,1,2 pads=0,1,0,1,0,1", "ConvTranspose 1x4x2x3x3 4x2x3x2x2 group=2 dilations=2,1,1 output_padding=1,0,0 strides=2,1,1",
     "ConvTranspose 2x4x4x5 4x3x2x2 group=2 strides=2,2", "ConvTranspose 2x3x5 3x4x3 4 strides=2 pads=1,0", "ConvTranspose 2x3x4x5 3x4x3x3 dilations=2,2 pads=0,1,2,1",
     "ConvTranspose 2x3x4x5 3x4x3x3 strides=2,3 output_shape=8,15", "ConvTranspose 2x3x4x5 3x4x3x3 strides=2,2 auto_pad=SAME_UPPER",
     "ConvTranspose 2x3x4x5 3x4x3x3 strides=2,2 auto_pad=SAME_LOWER", "ConvTranspose 1x17x3x3 17x16x4x4 16 strides=2,2 pads=1,1,1,1", NULL};
@@ -36,6 +38,8 @@ static const char *const pools[] = {
     "MaxPool 2x3x7x8 kernel_shape=3,3 strides=2,2 ceil_mode=1", "MaxPool 2x3x7x8 kernel_shape=2,2 dilations=2,3 pads=1,1,1,1 outputs=2", "MaxPool 2x3x9 kernel_shape=3 strides=2 pads=1,1 outputs=2",
     "MaxPool 2x3x7x6 kernel_shape=2,3 auto_pad=SAME_UPPER strides=2,2", "MaxPool 2x3x7x6 kernel_shape=2,3 auto_pad=SAME_LOWER strides=2,2 outputs=2", "MaxPool 1x17x5x5 kernel_shape=3,3 pads=1,1,1,1",
     "MaxPool 2x3x8x8:special kernel_shape=2,2 strides=2,2 outputs=2", "MaxPool 0x3x4x4 kernel_shape=2,2",
+    "* MaxPool 2x3x5x6x4 kernel_shape=2,3,2 strides=2,1,2 pads=1,0,0,0,1,1", "MaxPool 1x2x5x6x7 kernel_shape=3,2,2 strides=2,2,2 ceil_mode=1", "MaxPool 2x2x4x4x4:special kernel_shape=2,2,2",
+    "* AveragePool 2x3x5x6x4 kernel_shape=2,3,2 strides=2,1,2 pads=1,0,0,0,1,1", "AveragePool 1x2x5x6x7 kernel_shape=3,2,2 strides=2,2,2 pads=1,1,0,1,0,1 ceil_mode=1 count_include_pad=1", "AveragePool 1x2x5x6x7 kernel_shape=2,2,3 dilations=2,1,2 auto_pad=SAME_LOWER",
     "* AveragePool 2x3x6x7 kernel_shape=2,2 strides=2,2", "AveragePool 2x3x6x7 kernel_shape=3,2 strides=2,1 pads=1,0,1,1", "AveragePool 2x3x6x7 kernel_shape=3,2 strides=2,1 pads=1,0,1,1 count_include_pad=1",
     "AveragePool 2x3x7x8 kernel_shape=3,3 strides=2,2 ceil_mode=1", "AveragePool 2x3x7x8 kernel_shape=3,3 strides=2,2 pads=1,1,1,1 ceil_mode=1 count_include_pad=1",
     "AveragePool 2x3x7x8 kernel_shape=2,2 dilations=2,3 pads=1,1,1,1", "AveragePool 2x3x9 kernel_shape=3 strides=2 pads=1,1", "AveragePool 2x3x7x6 kernel_shape=2,3 auto_pad=SAME_UPPER strides=2,2",

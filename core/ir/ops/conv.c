@@ -8,11 +8,6 @@ static bool check_operands(gb_graph *g, const gb_node *n, int channel_axis)
     const gb_shape *x = gb_shape_ptr(g, n->in[0]), *w = gb_shape_ptr(g, n->in[1]);
     int64_t groups = gb_node_int(n, "group");
     char a[160], b[160];
-    if (x->rank > 4) {
-        gb_node_fail(g, n, "give [N, C, L] or [N, C, H, W]", "x has shape %s: there are one- and two-dimensional convolutions",
-                     gb_shape_text(x, a, sizeof a));
-        return false;
-    }
     bool fits = x->rank == w->rank && x->rank >= 3 && groups > 0 && x->dim[1] % groups == 0;
     if (fits && channel_axis == 1) fits = w->dim[1] == x->dim[1] / groups && w->dim[0] % groups == 0;
     if (fits && channel_axis == 0) fits = w->dim[0] == x->dim[1];
@@ -36,87 +31,94 @@ static bool check_bias(gb_graph *g, const gb_node *n, int64_t channels)
 static gb_value add_bias(gb_graph *g, const gb_node *n, gb_value y)
 {
     if (n->n_in < 3 || !n->in[2] || gb_graph_failed(g)) return y;
-    gb_shape s = {.rank = 4, .dim = {1, gb_shape_ptr(g, n->in[2])->dim[0], 1, 1}};
+    gb_shape s = {.rank = gb_shape_ptr(g, y)->rank, .dim = {1, gb_shape_ptr(g, n->in[2])->dim[0], 1, 1, 1}};
     return gb_op2(g, "Add", y, gb_reshape_to(g, n->in[2], &s));
 }
 
 /* --- Conv --- */
 
+static gb_value conv_forward(gb_graph *g, gb_value x, gb_value f, const gb_window *w)
+{
+    gb_attr attr[GB_WINDOW_ATTRS];
+    gb_window_attrs(w, attr);
+    return gb_op_list(g, "ConvForward", (gb_value[]){x, f}, 2, attr, GB_WINDOW_ATTRS);
+}
+
 static void infer_conv(gb_graph *g, const gb_node *n)
 {
     const gb_shape *x = gb_shape_ptr(g, n->in[0]), *w = gb_shape_ptr(g, n->in[1]);
-    gb_window window;
-    int64_t size[2];
+    gb_windows window;
     if (!check_operands(g, n, 1) || !check_bias(g, n, w->dim[0]) ||
-        !gb_window_read(g, n, x, w->dim + 2, &window, size))
+        !gb_windows_read(g, n, x, w->dim + 2, &window))
         return;
-    gb_shape s = {.rank = x->rank, .dim = {x->dim[0], w->dim[0], size[0], size[1]}};
-    if (s.rank == 3) s.dim[2] = size[1];
+    gb_shape s = gb_windows_shape(&window, x, w->dim[0]);
     gb_set_output(g, n, 0, gb_dtype_at(g, n->in[0]), &s);
 }
 
 static void expand_conv(gb_graph *g, const gb_node *n, gb_value *out)
 {
     gb_shape y = *gb_shape_ptr(g, n->out[0]);
-    gb_window w;
-    int64_t size[2];
-    gb_attr attr[GB_WINDOW_ATTRS];
-    if (!gb_window_read(g, n, gb_shape_ptr(g, n->in[0]), gb_shape_ptr(g, n->in[1])->dim + 2, &w, size))
+    gb_windows w;
+    if (!gb_windows_read(g, n, gb_shape_ptr(g, n->in[0]), gb_shape_ptr(g, n->in[1])->dim + 2, &w)) return;
+    gb_window plane = gb_windows_plane(&w);
+    if (y.rank == 5) {
+        gb_value v = conv_forward(g, gb_volume_unfold(g, n->in[0], &w), gb_volume_filter(g, n->in[1]), &plane);
+        out[0] = gb_volume_of_layers(g, add_bias(g, n, v), y.dim[0]);
         return;
-    gb_window_attrs(&w, attr);
-    gb_value in[2] = {gb_as_image(g, n->in[0]), gb_as_image(g, n->in[1])};
-    gb_value v = gb_op_list(g, "ConvForward", in, 2, attr, GB_WINDOW_ATTRS);
+    }
+    gb_value v = conv_forward(g, gb_as_image(g, n->in[0]), gb_as_image(g, n->in[1]), &plane);
     out[0] = gb_reshape_to(g, add_bias(g, n, v), &y);
 }
 
 /* --- ConvTranspose: the gradient of Conv with respect to its input --- */
 
-static bool transpose_window(gb_graph *g, const gb_node *n, gb_window *w, int64_t *size)
+/* The window of the convolution that this is the gradient of: from `in`, the result here, to `out`. */
+static bool transpose_window(gb_graph *g, const gb_node *n, gb_windows *w)
 {
     const gb_shape *x = gb_shape_ptr(g, n->in[0]), *f = gb_shape_ptr(g, n->in[1]);
-    int64_t shape[2], extra[2] = {0, 0}, unused[2];
+    int64_t shape[GB_SPATIAL_AXES], extra[GB_SPATIAL_AXES] = {0};
     int axes = x->rank - 2;
     gb_shape large = *x; /* so large that any window fits: only the window is wanted here */
     for (int i = 2; i < x->rank; i++) large.dim[i] = INT64_C(1) << 30;
-    if (!gb_window_read(g, n, &large, f->dim + 2, w, unused)) return false;
-    int given = gb_node_ints(g, n, "output_shape", -1, shape, 2);
-    int n_extra = gb_node_ints(g, n, "output_padding", -1, extra, 2);
+    if (!gb_windows_read(g, n, &large, f->dim + 2, w)) return false;
+    int given = gb_node_ints(g, n, "output_shape", -1, shape, GB_SPATIAL_AXES);
+    int n_extra = gb_node_ints(g, n, "output_padding", -1, extra, GB_SPATIAL_AXES);
     if ((given >= 0 && given != axes) || (n_extra >= 0 && n_extra != axes)) {
         gb_node_fail(g, n, "give one number a spatial axis", "output_shape or output_padding does not fit");
         return false;
     }
     const char *automatic = gb_node_string(n, "auto_pad");
     bool same = automatic[0] == 'S', upper = same && automatic[5] == 'U';
-    for (int i = 2 - axes; i < 2; i++) {
-        int64_t in = x->dim[2 + i - (2 - axes)], add = n_extra < 0 ? 0 : extra[i - (2 - axes)];
-        int64_t full = w->stride[i] * (in - 1) + add + (w->kernel[i] - 1) * w->dilation[i] + 1;
+    for (int k = 0; k < axes; k++) {
+        int i = GB_SPATIAL_AXES - axes + k;
+        gb_slide *s = &w->along[i];
+        int64_t in = x->dim[2 + k], full = s->stride * (in - 1) + extra[k] + (s->kernel - 1) * s->dilation + 1;
+        w->out[i] = in;
         if (given < 0 && !same) {
-            size[i] = full - w->pad[i] - w->pad_end[i];
+            w->in[i] = full - s->pad - s->pad_end;
         } else { /* pads follow from the wanted size */
-            size[i] = given < 0 ? in * w->stride[i] : shape[i - (2 - axes)];
-            int64_t total = full - size[i] > 0 ? full - size[i] : 0;
-            w->pad[i] = upper ? total / 2 : total - total / 2;
-            w->pad_end[i] = total - w->pad[i];
+            w->in[i] = given < 0 ? in * s->stride : shape[k];
+            int64_t total = full - w->in[i] > 0 ? full - w->in[i] : 0;
+            s->pad = upper ? total / 2 : total - total / 2;
+            s->pad_end = total - s->pad;
         }
-        if (size[i] < 1) {
+        if (w->in[i] < 1) {
             gb_node_fail(g, n, "use less padding", "the result would be empty");
             return false;
         }
     }
-    if (axes == 1) size[0] = 1;
     return true;
 }
 
 static void infer_transpose(gb_graph *g, const gb_node *n)
 {
     const gb_shape *x = gb_shape_ptr(g, n->in[0]), *f = gb_shape_ptr(g, n->in[1]);
-    gb_window w;
-    int64_t size[2];
+    gb_windows w;
     if (!check_operands(g, n, 0)) return;
     int64_t channels = f->dim[1] * gb_node_int(n, "group");
-    if (!check_bias(g, n, channels) || !transpose_window(g, n, &w, size)) return;
-    gb_shape s = {.rank = x->rank, .dim = {x->dim[0], channels, size[0], size[1]}};
-    if (s.rank == 3) s.dim[2] = size[1];
+    if (!check_bias(g, n, channels) || !transpose_window(g, n, &w)) return;
+    gb_shape s = {.rank = x->rank, .dim = {x->dim[0], channels}};
+    for (int i = 2; i < s.rank; i++) s.dim[i] = w.in[GB_SPATIAL_AXES - s.rank + i];
     gb_set_output(g, n, 0, gb_dtype_at(g, n->in[0]), &s);
 }
 
@@ -131,21 +133,20 @@ static gb_value conv_input(gb_graph *g, gb_value dy, gb_value f, const gb_window
 static void expand_transpose(gb_graph *g, const gb_node *n, gb_value *out)
 {
     gb_shape y = *gb_shape_ptr(g, n->out[0]);
-    gb_window w;
-    int64_t size[2];
-    if (!transpose_window(g, n, &w, size)) return;
-    gb_value v = conv_input(g, gb_as_image(g, n->in[0]), gb_as_image(g, n->in[1]), &w, size);
+    gb_windows w;
+    if (!transpose_window(g, n, &w)) return;
+    gb_window plane = gb_windows_plane(&w);
+    if (y.rank == 5) {
+        gb_value layers = gb_volume_layers(g, n->in[0]), f = gb_volume_filter(g, n->in[1]);
+        gb_value v = gb_volume_fold(g, conv_input(g, layers, f, &plane, w.in + 1), &w, y.dim[0]);
+        out[0] = add_bias(g, n, v);
+        return;
+    }
+    gb_value v = conv_input(g, gb_as_image(g, n->in[0]), gb_as_image(g, n->in[1]), &plane, w.in + 1);
     out[0] = gb_reshape_to(g, add_bias(g, n, v), &y);
 }
 
 /* --- the core --- */
-
-static gb_value conv_forward(gb_graph *g, gb_value x, gb_value f, const gb_window *w)
-{
-    gb_attr attr[GB_WINDOW_ATTRS];
-    gb_window_attrs(w, attr);
-    return gb_op_list(g, "ConvForward", (gb_value[]){x, f}, 2, attr, GB_WINDOW_ATTRS);
-}
 
 static gb_value conv_filter(gb_graph *g, gb_value x, gb_value dy, const gb_window *w)
 {

@@ -1,4 +1,5 @@
-/* Pools. Global ones are reductions; the others slide windows over [N, C, H, W]. */
+/* Pools. Global ones are reductions; the others slide windows over [N, C, H, W], volumes over the
+ * planes first and over what comes out along the depth then. */
 #include <string.h>
 
 #include "core/ir/ops/ops.h"
@@ -7,12 +8,12 @@
 static void infer_pool(gb_graph *g, const gb_node *n)
 {
     gb_shape s = *gb_shape_ptr(g, n->in[0]);
-    gb_window w;
-    int64_t size[2];
+    gb_windows w;
     if (gb_node_int(n, "storage_order")) gb_node_fail(g, n, "use storage_order 0", "column-major indices are not supported");
-    if (!gb_window_read(g, n, gb_shape_ptr(g, n->in[0]), NULL, &w, size)) return;
-    if (s.rank == 4) s.dim[2] = size[0];
-    s.dim[s.rank - 1] = size[1];
+    if (!gb_windows_read(g, n, gb_shape_ptr(g, n->in[0]), NULL, &w)) return;
+    if (s.rank == 5 && n->n_out > 1)
+        gb_node_fail(g, n, "use the values alone", "there are no indices of volumes");
+    s = gb_windows_shape(&w, &s, s.dim[1]);
     gb_set_output(g, n, 0, gb_dtype_at(g, n->in[0]), &s);
     gb_set_output(g, n, 1, GB_I64, &s);
 }
@@ -31,19 +32,40 @@ static gb_value flat_index(gb_graph *g, gb_value plane, const gb_shape *x)
     return gb_pointwise(g, &b, y, &plane, 1, GB_I64, &space);
 }
 
-static void expand_pool(gb_graph *g, const gb_node *n, gb_value *out)
+static void pool(gb_graph *g, const gb_node *n, gb_value x, gb_window w, const int64_t size[2], gb_value *v)
 {
-    gb_shape y = *gb_shape_ptr(g, n->out[0]);
-    gb_window w;
-    int64_t size[2];
     gb_attr attr[GB_WINDOW_ATTRS + 1];
-    if (!gb_window_read(g, n, gb_shape_ptr(g, n->in[0]), NULL, &w, size)) return;
     gb_window_attrs(&w, attr);
     attr[GB_WINDOW_ATTRS] = GB_INTS("size", size, 2);
     bool max = strcmp(n->op->name, "MaxPool") == 0;
-    gb_value x = gb_as_image(g, n->in[0]), v[2];
     gb_graph_add(g, max ? "MaxPoolIndexed" : "AveragePoolForward", &x, 1, attr, GB_WINDOW_ATTRS + 1, v,
                  max ? 2 : 1);
+}
+
+/* Depth and channels change the sides: each layer is pooled by itself, then each column of layers. */
+static gb_value pool_volume(gb_graph *g, const gb_node *n, const gb_windows *w)
+{
+    const int64_t *x = gb_shape_ptr(g, n->in[0])->dim, pixels = w->out[1] * w->out[2];
+    const gb_shape layers = {.rank = 4, .dim = {x[0], x[1] * x[2], x[3], x[4]}};
+    const gb_shape columns = {.rank = 4, .dim = {x[0], x[1], x[2], pixels}};
+    const int64_t size[2] = {w->out[0], pixels};
+    gb_value v[2] = {gb_reshape_to(g, n->in[0], &layers)};
+    pool(g, n, v[0], gb_windows_plane(w), w->out + 1, v);
+    pool(g, n, gb_reshape_to(g, v[0], &columns), gb_windows_depth(w), size, v);
+    return v[0];
+}
+
+static void expand_pool(gb_graph *g, const gb_node *n, gb_value *out)
+{
+    gb_shape y = *gb_shape_ptr(g, n->out[0]);
+    gb_windows w;
+    if (!gb_windows_read(g, n, gb_shape_ptr(g, n->in[0]), NULL, &w)) return;
+    if (y.rank == 5) {
+        out[0] = gb_reshape_to(g, pool_volume(g, n, &w), &y);
+        return;
+    }
+    gb_value x = gb_as_image(g, n->in[0]), v[2];
+    pool(g, n, x, gb_windows_plane(&w), w.out + 1, v);
     out[0] = gb_reshape_to(g, v[0], &y);
     if (n->n_out < 2 || gb_graph_failed(g)) return;
     gb_shape image = *gb_shape_ptr(g, x);

@@ -3,28 +3,28 @@
 #include <stddef.h>
 #include <string.h>
 
-/* n entries (one or two) of an attribute as height and width; a single one is the width. */
-static bool read_pair(gb_graph *g, const gb_node *n, const char *name, int axes, int64_t fallback,
-                      int64_t lowest, int64_t *out)
+enum { AXES = GB_SPATIAL_AXES };
+
+/* An attribute with a number a spatial axis; 1 along axes that x lacks, and everywhere by default. */
+static bool read_numbers(gb_graph *g, const gb_node *n, const char *name, int axes, int64_t out[AXES])
 {
-    int64_t v[4];
-    int count = gb_node_ints(g, n, name, -1, v, 4);
-    out[0] = out[1] = axes == 1 ? 1 : fallback;
-    if (axes == 1) out[1] = fallback;
-    if (count < 0) return true;
-    if (count != axes || v[0] < lowest || v[axes - 1] < lowest) {
-        gb_node_fail(g, n, "give one positive number a spatial axis", "attribute %s does not fit", name);
-        return false;
+    int64_t v[AXES + 1];
+    int count = gb_node_ints(g, n, name, -1, v, AXES + 1);
+    bool fits = count < 0 || count == axes;
+    for (int i = 0; i < AXES; i++) {
+        int given = i - (AXES - axes);
+        out[i] = given >= 0 && count == axes ? v[given] : 1;
+        fits = fits && out[i] >= 1;
     }
-    out[1] = v[axes - 1];
-    if (axes == 2) out[0] = v[0];
-    return true;
+    if (!fits)
+        gb_node_fail(g, n, "give one positive number a spatial axis", "attribute %s does not fit", name);
+    return fits;
 }
 
-static bool read_pads(gb_graph *g, const gb_node *n, int axes, gb_window *w)
+static bool read_pads(gb_graph *g, const gb_node *n, int axes, gb_windows *w)
 {
-    int64_t v[4] = {0};
-    int count = gb_node_ints(g, n, "pads", -1, v, 4);
+    int64_t v[2 * AXES] = {0};
+    int count = gb_node_ints(g, n, "pads", -1, v, 2 * AXES);
     if (count >= 0 && count != 2 * axes) {
         gb_node_fail(g, n, "give all beginnings, then all ends", "attribute pads does not fit");
         return false;
@@ -34,72 +34,111 @@ static bool read_pads(gb_graph *g, const gb_node *n, int axes, gb_window *w)
             gb_node_fail(g, n, "use Slice to cut", "pads are negative");
             return false;
         }
-        w->pad[2 - axes + i] = v[i];
-        w->pad_end[2 - axes + i] = v[axes + i];
+        w->along[AXES - axes + i].pad = v[i];
+        w->along[AXES - axes + i].pad_end = v[axes + i];
     }
     return true;
 }
 
 /* The output's length along one axis; auto_pad sets the pads. */
-static int64_t slide(const gb_node *n, gb_window *w, int i, int64_t in)
+static int64_t slide(const gb_node *n, gb_slide *s, int64_t in)
 {
     const char *automatic = gb_node_string(n, "auto_pad");
-    int64_t reach = (w->kernel[i] - 1) * w->dilation[i] + 1, stride = w->stride[i];
+    int64_t reach = (s->kernel - 1) * s->dilation + 1, stride = s->stride;
     if (strncmp(automatic, "SAME", 4) == 0) {
         int64_t out = (in + stride - 1) / stride, total = (out - 1) * stride + reach - in;
         if (total < 0) total = 0;
         bool upper = strcmp(automatic, "SAME_UPPER") == 0;
-        w->pad[i] = upper ? total / 2 : total - total / 2;
-        w->pad_end[i] = total - w->pad[i];
+        s->pad = upper ? total / 2 : total - total / 2;
+        s->pad_end = total - s->pad;
         return out;
     }
-    if (strcmp(automatic, "VALID") == 0) w->pad[i] = w->pad_end[i] = 0;
-    int64_t room = in + w->pad[i] + w->pad_end[i] - reach;
+    if (strcmp(automatic, "VALID") == 0) s->pad = s->pad_end = 0;
+    int64_t room = in + s->pad + s->pad_end - reach;
     if (room < 0) return -1;
     int64_t out = room / stride + 1;
     if (gb_node_int(n, "ceil_mode") && room % stride) {
         out++;
-        if ((out - 1) * stride >= in + w->pad[i]) out--; /* a window that begins in the end's padding */
+        if ((out - 1) * stride >= in + s->pad) out--; /* a window that begins in the end's padding */
     }
     return out;
 }
 
-bool gb_window_read(gb_graph *g, const gb_node *n, const gb_shape *x, const int64_t *kernel,
-                    gb_window *w, int64_t *size)
+static bool read_attributes(gb_graph *g, const gb_node *n, int axes, const int64_t *kernel, gb_windows *w)
+{
+    int64_t v[3][AXES];
+    if (!read_numbers(g, n, "strides", axes, v[1]) || !read_numbers(g, n, "dilations", axes, v[2]) ||
+        !read_pads(g, n, axes, w) || (!kernel && !read_numbers(g, n, "kernel_shape", axes, v[0])))
+        return false;
+    for (int i = 0; i < AXES; i++) {
+        int given = i - (AXES - axes);
+        w->along[i].kernel = !kernel ? v[0][i] : given >= 0 ? kernel[given] : 1;
+        w->along[i].stride = v[1][i];
+        w->along[i].dilation = v[2][i];
+    }
+    return true;
+}
+
+bool gb_windows_read(gb_graph *g, const gb_node *n, const gb_shape *x, const int64_t *kernel,
+                     gb_windows *w)
 {
     int axes = x->rank - 2;
     char text[160];
-    *w = (gb_window){.groups = 1};
-    if (axes != 1 && axes != 2) {
-        gb_node_fail(g, n, "give [N, C, L] or [N, C, H, W]", "x has shape %s", gb_shape_text(x, text, sizeof text));
+    *w = (gb_windows){.groups = 1};
+    if (axes < 1 || axes > AXES) {
+        gb_node_fail(g, n, "give [N, C, L], [N, C, H, W] or [N, C, D, H, W]", "x has shape %s",
+                     gb_shape_text(x, text, sizeof text));
         return false;
     }
-    if (kernel) {
-        w->kernel[0] = axes == 2 ? kernel[0] : 1;
-        w->kernel[1] = kernel[axes - 1];
-    } else if (!read_pair(g, n, "kernel_shape", axes, 1, 1, w->kernel)) {
-        return false;
-    }
-    if (!read_pair(g, n, "strides", axes, 1, 1, w->stride) ||
-        !read_pair(g, n, "dilations", axes, 1, 1, w->dilation) || !read_pads(g, n, axes, w))
-        return false;
+    if (!read_attributes(g, n, axes, kernel, w)) return false;
     const gb_attr *group = gb_node_attr(n, "group");
     w->groups = group ? group->i : 1;
     w->count_pad = gb_node_int(n, "count_include_pad") != 0;
-    for (int i = 0; i < 2; i++) {
-        int64_t in = axes == 2 ? x->dim[2 + i] : i ? x->dim[2] : 1;
-        if (i == 0 && axes == 1) {
-            size[0] = 1;
-            continue;
-        }
-        size[i] = slide(n, w, i, in);
-        if (size[i] >= 0) continue;
+    for (int i = 0; i < AXES; i++) {
+        int given = i - (AXES - axes);
+        gb_slide *s = &w->along[i];
+        w->in[i] = given >= 0 ? x->dim[2 + given] : 1;
+        w->out[i] = given >= 0 ? slide(n, s, w->in[i]) : 1;
+        if (w->out[i] >= 0) continue;
         gb_node_fail(g, n, "use a smaller kernel, less dilation or more padding",
                      "a window of %lld does not fit into %lld (with padding)",
-                     (long long)((w->kernel[i] - 1) * w->dilation[i] + 1), (long long)(in + w->pad[i] + w->pad_end[i]));
+                     (long long)((s->kernel - 1) * s->dilation + 1), (long long)(w->in[i] + s->pad + s->pad_end));
         return false;
     }
     return true;
+}
+
+gb_window gb_windows_plane(const gb_windows *w)
+{
+    gb_window p = {.groups = w->groups, .count_pad = w->count_pad};
+    for (int i = 0; i < 2; i++) {
+        const gb_slide *s = &w->along[AXES - 2 + i];
+        p.kernel[i] = s->kernel;
+        p.stride[i] = s->stride;
+        p.dilation[i] = s->dilation;
+        p.pad[i] = s->pad;
+        p.pad_end[i] = s->pad_end;
+    }
+    return p;
+}
+
+gb_window gb_windows_depth(const gb_windows *w)
+{
+    const gb_slide *s = &w->along[AXES - 3];
+    return (gb_window){.kernel = {s->kernel, 1},
+                       .stride = {s->stride, 1},
+                       .dilation = {s->dilation, 1},
+                       .pad = {s->pad},
+                       .pad_end = {s->pad_end},
+                       .groups = 1,
+                       .count_pad = w->count_pad};
+}
+
+gb_shape gb_windows_shape(const gb_windows *w, const gb_shape *x, int64_t channels)
+{
+    gb_shape s = {.rank = x->rank, .dim = {x->dim[0], channels}};
+    for (int i = 2; i < s.rank; i++) s.dim[i] = w->out[AXES - s.rank + i];
+    return s;
 }
 
 _Static_assert(offsetof(gb_window, pad_end) == offsetof(gb_window, pad) + 2 * sizeof(int64_t),
