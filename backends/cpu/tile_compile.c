@@ -3,7 +3,7 @@
 
 #include "backends/cpu/tile_impl.h"
 
-#define SLOT_BYTES (24 * 1024) /* of L1; the rest is for operands */
+#define L1_BYTES (28 * 1024) /* what tiles of all values may take of it */
 #define MAX_PERIOD (2 * GB_TILE_MAX)
 #define NO_VALUE UINT16_MAX
 
@@ -380,9 +380,10 @@ static void assign_slots(compiler *c)
 static void choose_tile(compiler *c)
 {
     gb_tile_prog *p = c->prog;
-    int64_t unit = lcm(c->unit, 16), slots = p->n_slots ? p->n_slots : 1;
+    int64_t unit = lcm(c->unit, 16), tiles = p->n_slots + p->n_periods;
+    for (int i = 0; i < p->n_values; i++) tiles += p->value[i].place == GB_AT_IN;
     if (unit > GB_TILE_MAX) unit = c->unit; /* unaligned tiles rather than too big ones */
-    int64_t want = SLOT_BYTES / 4 / slots;
+    int64_t want = L1_BYTES / 4 / (tiles ? tiles : 1);
     if (want > GB_TILE_MAX) want = GB_TILE_MAX;
     p->tile = want > unit ? want / unit * unit : unit;
 }

@@ -1,4 +1,4 @@
-/* Memory rates of fused chains and reductions on the CPU, against a triad of the same run.
+/* Memory rates of fused chains, reductions and pools on the CPU, against a triad of the same run.
  *
  * usage: bench_cpu_loops [ISA [THREADS]]. About three seconds. */
 #include <stdio.h>
@@ -240,6 +240,40 @@ static void reductions(bench *s)
     }
 }
 
+/* An operand over images of half the height and width. */
+static gb_operand halved(bench *s, chain *c)
+{
+    gb_operand o = operand(s, c, true);
+    o.dim[2] = H / 2, o.dim[3] = W / 2;
+    o.stride[0] = C * H * W / 4, o.stride[2] = W / 2 * C;
+    c->bytes -= 3.0 * N * C * H * W; /* it was counted whole */
+    return o;
+}
+
+/* Windows of 2 x 2, of stride 2. */
+static void pools(bench *s)
+{
+    static const struct {
+        const char *name;
+        gb_step_kind kind;
+    } rows[] = {{"max pool", GB_STEP_MAXPOOL},
+                {"max pool gradient", GB_STEP_MAXPOOL_GRAD},
+                {"average pool", GB_STEP_AVGPOOL},
+                {"average pool gradient", GB_STEP_AVGPOOL_GRAD}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        chain c;
+        begin(&c, rows[i].kind);
+        bool back = i % 2, places = i < 2;
+        c.step.u.conv =
+            (gb_window){.kernel = {2, 2}, .stride = {2, 2}, .dilation = {1, 1}, .groups = 1};
+        c.step.in[c.step.n_in++] = back ? halved(s, &c) : operand(s, &c, true);
+        if (back && places) c.step.in[c.step.n_in++] = halved(s, &c);
+        c.step.out[c.step.n_out++] = back ? operand(s, &c, true) : halved(s, &c);
+        if (!back && places) c.step.out[c.step.n_out++] = halved(s, &c);
+        finish(s, &c, rows[i].name, NULL, 0);
+    }
+}
+
 int main(int argc, char **argv)
 {
     gb_backend_options o = {.isa = argc > 1 ? argv[1] : NULL,
@@ -257,6 +291,7 @@ int main(int argc, char **argv)
     batch_norm(&s);
     optimizers(&s);
     reductions(&s);
+    pools(&s);
     b->peak(s.dev, &peak, &err);
     printf("triad again %.1f GB/s\n", peak.gb_per_s);
     b->close(s.dev);

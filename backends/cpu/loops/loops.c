@@ -7,6 +7,15 @@
 /* The result may be one of the arguments, which is no dependence between elements. */
 #define GB_INDEPENDENT _Pragma("GCC ivdep")
 
+#if defined(__AVX512F__)
+#define VECTOR 64
+#elif defined(__AVX2__)
+#define VECTOR 32
+#else
+#define VECTOR 16
+#endif
+typedef float vector __attribute__((vector_size(VECTOR)));
+
 #include "loops_generated.h"
 
 static void copy(int64_t n, void *const *p, double imm)
@@ -137,6 +146,8 @@ static void add_moments(const float *restrict x, int64_t n, const float *restric
     }
 }
 
+#define MOMENTS (4 * VECTOR / 4) /* three arrays of so many stay in registers */
+
 static void acc_moments(const float *restrict x, int64_t n, int64_t lane, int64_t width,
                         const float *restrict shift, float *restrict sum, float *restrict squares)
 {
@@ -145,63 +156,116 @@ static void acc_moments(const float *restrict x, int64_t n, int64_t lane, int64_
     x += head;
     n -= head;
     const int64_t rows = n / width;
-    for (; rows && b + LANES <= width; b += LANES) {
-        float s[LANES] = {0}, q[LANES] = {0}, m[LANES];
+    for (; rows && b + MOMENTS <= width; b += MOMENTS) {
+        float s[MOMENTS] = {0}, q[MOMENTS] = {0}, m[MOMENTS];
         memcpy(m, shift + b, sizeof m);
         for (int64_t i = b; i < rows * width; i += width)
-            for (int k = 0; k < LANES; k++) {
+            for (int k = 0; k < MOMENTS; k++) {
                 float d = x[i + k] - m[k];
                 s[k] += d;
                 q[k] = gb_mad(d, d, q[k]);
             }
-        for (int k = 0; k < LANES; k++) sum[b + k] += s[k];
-        for (int k = 0; k < LANES; k++) squares[b + k] += q[k];
+        for (int k = 0; k < MOMENTS; k++) sum[b + k] += s[k];
+        for (int k = 0; k < MOMENTS; k++) squares[b + k] += q[k];
     }
     for (int64_t row = 0; row < rows; row++)
         add_moments(x + row * width + b, width - b, shift + b, sum + b, squares + b);
     add_moments(x + rows * width, n - rows * width, shift, sum, squares);
 }
 
+/* --- pools: a block of channels stays in registers over all taps --- */
+
+typedef int32_t ints __attribute__((vector_size(VECTOR)));
+typedef float vector_at __attribute__((vector_size(VECTOR), aligned(4), may_alias));
+typedef int32_t ints_at __attribute__((vector_size(VECTOR), aligned(4), may_alias));
+#define FLOATS (VECTOR / 4)
+
+static inline ints pick(ints mask, ints yes, ints no)
+{
+    return (mask & yes) | (~mask & no);
+}
+
+/* The first maximum; a NaN is one. */
+static void max_pool_block(const gb_window_rows *w, int64_t i, float *y, int32_t *index)
+{
+    vector best = *(const vector_at *)(w->tap[0] + i);
+    ints where = (ints){0} + w->position[0];
+    for (int t = 1; t < w->taps; t++) {
+        vector x = *(const vector_at *)(w->tap[t] + i);
+        ints keep = (x <= best) | (best != best);
+        where = pick(keep, where, (ints){0} + w->position[t]);
+        best = (vector)pick(keep, (ints)best, (ints)x);
+    }
+    *(vector_at *)(y + i) = best;
+    if (index) *(ints_at *)(index + i) = where;
+}
+
 static void max_pool(const gb_window_rows *w, int64_t c, float *restrict y, int32_t *restrict index)
 {
-    if (!w->taps) {
-        for (int64_t i = 0; i < c; i++) y[i] = -INFINITY;
-        for (int64_t i = 0; index && i < c; i++) index[i] = -1;
-        return;
-    }
-    memcpy(y, w->tap[0], (size_t)c * sizeof *y);
-    for (int64_t i = 0; index && i < c; i++) index[i] = w->position[0];
-    for (int t = 1; t < w->taps; t++) {
-        const float *x = w->tap[t];
-        const int32_t position = w->position[t];
-        if (index) {
-            for (int64_t i = 0; i < c; i++) {
-                int keep = (x[i] <= y[i]) | (y[i] != y[i]);
-                index[i] = keep ? index[i] : position;
-                y[i] = keep ? y[i] : x[i];
-            }
-        } else {
-            for (int64_t i = 0; i < c; i++) y[i] = gb_fmax(y[i], x[i]);
+    int64_t i = 0;
+    for (; w->taps && i + FLOATS <= c; i += FLOATS) max_pool_block(w, i, y, index);
+    for (; i < c; i++) {
+        float best = w->taps ? w->tap[0][i] : -INFINITY;
+        int32_t where = w->taps ? w->position[0] : -1;
+        for (int t = 1; t < w->taps; t++) {
+            float x = w->tap[t][i];
+            if (x <= best || best != best) continue;
+            best = x;
+            where = w->position[t];
         }
+        y[i] = best;
+        if (index) index[i] = where;
     }
 }
 
 static void average_pool(const gb_window_rows *w, int64_t c, float divisor, float *restrict y)
 {
-    double sum[LANES];
-    for (int64_t first = 0; first < c; first += LANES) {
-        int64_t n = c - first < LANES ? c - first : LANES;
-        for (int64_t i = 0; i < n; i++) sum[i] = 0;
+    int64_t i = 0;
+    for (; i + FLOATS <= c; i += FLOATS) {
+        double sum[FLOATS] = {0};
         for (int t = 0; t < w->taps; t++)
-            for (int64_t i = 0; i < n; i++) sum[i] += w->tap[t][first + i];
-        for (int64_t i = 0; i < n; i++) y[first + i] = (float)(sum[i] / divisor);
+            for (int k = 0; k < FLOATS; k++) sum[k] += w->tap[t][i + k];
+        for (int k = 0; k < FLOATS; k++) y[i + k] = (float)(sum[k] / divisor);
+    }
+    for (; i < c; i++) {
+        double sum = 0;
+        for (int t = 0; t < w->taps; t++) sum += w->tap[t][i];
+        y[i] = (float)(sum / divisor);
     }
 }
 
-static void max_pool_grad(const float *restrict dy, const int32_t *restrict index, int32_t position,
-                          int64_t c, float *restrict dx)
+static void max_pool_grad(const gb_window_sums *w, int32_t position, int64_t c, float *restrict dx)
 {
-    for (int64_t i = 0; i < c; i++) dx[i] += index[i] == position ? dy[i] : 0.0f;
+    int64_t i = 0;
+    for (; i + FLOATS <= c; i += FLOATS) {
+        vector sum = {0};
+        for (int t = 0; t < w->windows; t++) {
+            ints here = *(const ints_at *)(w->index[t] + i) == position;
+            sum += (vector)(here & *(const ints_at *)(w->dy[t] + i));
+        }
+        *(vector_at *)(dx + i) = sum;
+    }
+    for (; i < c; i++) {
+        float sum = 0;
+        for (int t = 0; t < w->windows; t++) sum += w->index[t][i] == position ? w->dy[t][i] : 0.0f;
+        dx[i] = sum;
+    }
+}
+
+static void average_pool_grad(const gb_window_sums *w, int64_t c, float *restrict dx)
+{
+    int64_t i = 0;
+    for (; i + FLOATS <= c; i += FLOATS) {
+        vector sum = {0};
+        for (int t = 0; t < w->windows; t++)
+            sum += w->scale[t] * *(const vector_at *)(w->dy[t] + i);
+        *(vector_at *)(dx + i) = sum;
+    }
+    for (; i < c; i++) {
+        float sum = 0;
+        for (int t = 0; t < w->windows; t++) sum += w->scale[t] * w->dy[t][i];
+        dx[i] = sum;
+    }
 }
 
 static void add_scaled(const float *restrict x, float scale, int64_t n, float *restrict y)
@@ -209,14 +273,6 @@ static void add_scaled(const float *restrict x, float scale, int64_t n, float *r
     for (int64_t i = 0; i < n; i++) y[i] += scale * x[i];
 }
 
-#if defined(__AVX512F__)
-#define VECTOR 64
-#elif defined(__AVX2__)
-#define VECTOR 32
-#else
-#define VECTOR 16
-#endif
-typedef float vector __attribute__((vector_size(VECTOR)));
 #define CHAINS 12 /* enough to hide the latency, few enough for 16 registers */
 
 __attribute__((optimize("fp-contract=fast"))) static double multiply_adds(int64_t rounds,
@@ -258,6 +314,7 @@ const gb_loops JOIN(gb_loops_, GB_ISA_NAME) = {
     .max_pool = max_pool,
     .average_pool = average_pool,
     .max_pool_grad = max_pool_grad,
+    .average_pool_grad = average_pool_grad,
     .multiply_adds = multiply_adds,
     .triad = triad,
     .add_scaled = add_scaled,

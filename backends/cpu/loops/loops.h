@@ -32,6 +32,13 @@ typedef struct gb_window_rows { /* one output pixel of a pool: its taps, in (h, 
     int taps;
 } gb_window_rows;
 
+typedef struct gb_window_sums { /* one input pixel: rows of c channels of the windows over it */
+    const float *const *dy;
+    const int32_t *const *index; /* of each, for maxima */
+    const float *scale;          /* for averages */
+    int windows;
+} gb_window_sums;
+
 /* What is generated, and the loops written by hand (loops.c). */
 typedef struct gb_loops {
     const gb_loop *loop; /* trees with more primitives come first */
@@ -47,9 +54,10 @@ typedef struct gb_loops {
                                const float *shift, float *sum, float *squares);
     void (*max_pool)(const gb_window_rows *w, int64_t c, float *y, int32_t *index);
     void (*average_pool)(const gb_window_rows *w, int64_t c, float divisor, float *y);
-    /* dx += dy where index == position */
-    void (*max_pool_grad)(const float *dy, const int32_t *index, int32_t position, int64_t c,
-                          float *dx);
+    /* One pixel of dx: the sum of dy over the windows that cover it, where index == position, or
+     * times a scale. */
+    void (*max_pool_grad)(const gb_window_sums *w, int32_t position, int64_t c, float *dx);
+    void (*average_pool_grad)(const gb_window_sums *w, int64_t c, float *dx);
     /* For the peaks: rounds of multiply-adds (returns their number of flops), and y = a + s b. */
     double (*multiply_adds)(int64_t rounds, float *sink);
     void (*triad)(const float *a, const float *b, float s, int64_t n, float *y);
@@ -58,8 +66,8 @@ typedef struct gb_loops {
 
 const gb_loops *gb_loops_for(gb_isa isa);
 
-/* Conversions of n 16-bit floats, rounded to nearest even: equal on all instruction sets, but for the
- * bits of NaN. */
+/* Conversions of n 16-bit floats, rounded to nearest even: equal on all instruction sets, but for
+ * the bits of NaN. */
 typedef struct gb_halves {
     void (*widen)(const uint16_t *x, int64_t n, float *y);
     void (*narrow)(const float *x, int64_t n, uint16_t *y);
