@@ -14,6 +14,17 @@ static gb_x wrap_integer(gb_xb *b, gb_x y, gb_dtype t)
     return gb_x2(b, GB_P_SHR, gb_x2(b, GB_P_SHL, y, shift), shift);
 }
 
+/* The operand that the expression y passes on as it is, or GB_NONE: Identity, a Cast to the same type,
+ * a product with 1. */
+static gb_value passed_on(const gb_graph *g, const gb_xb *b, gb_x y, const gb_node *n)
+{
+    if (y < 0 || b->failed || b->node[y].prim != GB_P_INPUT) return GB_NONE;
+    gb_value v = n->in[(int)b->node[y].imm];
+    bool same = gb_dtype_at(g, v) == gb_dtype_at(g, n->out[0]) &&
+                gb_shape_equal(gb_shape_ptr(g, v), gb_shape_ptr(g, n->out[0]));
+    return same ? v : GB_NONE;
+}
+
 static gb_value expand_pointwise(gb_graph *g, const gb_node *n)
 {
     gb_xb b = {0};
@@ -22,6 +33,11 @@ static gb_value expand_pointwise(gb_graph *g, const gb_node *n)
         x[k] = n->in[k] ? gb_x_operand(&b, g, n->in, k) : -1;
     gb_dtype t = gb_dtype_at(g, n->out[0]);
     gb_x y = wrap_integer(&b, n->op->pointwise(&b, n, x), t);
+    gb_value same = passed_on(g, &b, y, n);
+    if (same) {
+        gb_xb_free(&b);
+        return same;
+    }
     gb_shape space = *gb_shape_ptr(g, n->out[0]);
     return gb_pointwise(g, &b, y, n->in, n->n_in, t, &space);
 }

@@ -196,6 +196,39 @@ static void budgets_are_kept(void **state)
     gb_graph_destroy(&g);
 }
 
+/* --- what does nothing --- */
+
+static int steps_of(bool idle)
+{
+    gb_graph *g = gb_graph_create();
+    gb_shape s = gb_shape_of(4, 2, 3, 8, 8), f = gb_shape_of(4, 5, 3, 3, 3);
+    const int64_t kernel[2] = {2, 2};
+    gb_value x = gb_graph_input(g, "x", GB_F32, &s);
+    gb_value w = gb_graph_state(g, "w", GB_F32, &f, true, NULL);
+    gb_value y = GB_OP(g, "MaxPool", GB_ARGS(x), GB_INTS("kernel_shape", kernel, 2));
+    if (idle) {
+        y = gb_op1(g, "Identity", y);
+        y = GB_OP(g, "Cast", GB_ARGS(y), GB_INT("to", 1));
+        y = GB_OP(g, "Dropout", GB_ARGS(y), GB_FLOAT("ratio", 0.5));
+        y = gb_op2(g, "Mul", y, gb_graph_float(g, 1));
+        y = gb_op2(g, "Div", y, gb_graph_float(g, 1));
+        y = gb_op2(g, "Sub", y, gb_graph_float(g, 0));
+    }
+    y = gb_op2(g, "Conv", y, w);
+    gb_graph_output(g, "y", idle ? gb_op1(g, "Identity", y) : y);
+    if (idle) gb_graph_output(g, "x", gb_op1(g, "Identity", x));
+    gb_plan *p = lower(g, NULL);
+    int n = p->n_steps;
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+    return n;
+}
+
+static void nodes_that_pass_on_make_no_steps(void **state)
+{
+    assert_int_equal(steps_of(true), steps_of(false) + 1); /* the copy of x to its own output */
+}
+
 /* --- folding --- */
 
 static gb_value integers(gb_graph *g, const int64_t *v, int n)
@@ -301,6 +334,7 @@ int main(void)
         cmocka_unit_test(exchanged_states_keep_their_values),
         cmocka_unit_test(activations_after_normalizations_are_made_again),
         cmocka_unit_test(budgets_are_kept),
+        cmocka_unit_test(nodes_that_pass_on_make_no_steps),
         cmocka_unit_test(constant_parts_are_evaluated_once),
         cmocka_unit_test(only_exact_and_small_values_are_folded),
         cmocka_unit_test(extremes_of_nothing_are_those_of_the_type),
