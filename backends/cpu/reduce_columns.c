@@ -3,8 +3,10 @@
 
 #include "backends/cpu/reduce_partial.h"
 
-#define FLUSH_TILES 32 /* after which lanes, in f32, are added to sums in f64 */
-#define PILOT 16       /* a sixteenth of the rows gives the shift that keeps squares small */
+/* After so many elements, or rows of wide ones, lanes in f32 are added to sums in f64. */
+#define FLUSH_ELEMENTS 32768
+#define FLUSH_ROWS 32
+#define PILOT 16 /* a sixteenth of the rows gives the shift that keeps squares small */
 
 /* Columns [column, column + columns) of some rows of one outer place. Accumulators are arrays of
  * `width` lanes; those of MOMENTS are three: shift, sum, squares. */
@@ -119,12 +121,12 @@ static void accumulate_rows(const column_task *t, int64_t outer, int64_t first, 
     const gb_reduce *r = t->r;
     int64_t base = outer * r->length * r->inner + t->column;
     bool wide = r->blocks > 1;
-    int64_t rows = wide ? 1 : (gb_tile_size(r->prog) + r->inner - 1) / r->inner * FLUSH_TILES;
+    int64_t rows = wide ? 1 : (FLUSH_ELEMENTS + r->inner - 1) / r->inner;
     for (int64_t row = first; row < end; row += rows) {
         int64_t stop = row + rows < end ? row + rows : end, start = base + row * r->inner;
         gb_tile_run(r->prog, t->env, start, wide ? start + t->columns : base + stop * r->inner,
                     t->scratch, after, (void *)t);
-        if (!wide || (row - first) % FLUSH_TILES == FLUSH_TILES - 1 || stop == end) flush(t);
+        if (!wide || (row - first) % FLUSH_ROWS == FLUSH_ROWS - 1 || stop == end) flush(t);
     }
 }
 

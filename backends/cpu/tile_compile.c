@@ -384,7 +384,8 @@ static void choose_tile(compiler *c)
     for (int i = 0; i < p->n_values; i++) tiles += p->value[i].place == GB_AT_IN;
     if (unit > GB_TILE_MAX) unit = c->unit; /* unaligned tiles rather than too big ones */
     int64_t want = L1_BYTES / 4 / (tiles ? tiles : 1);
-    if (want > GB_TILE_MAX) want = GB_TILE_MAX;
+    int64_t most = p->each.n + p->n_periods ? GB_TILE_MAX : 4 * GB_TILE_MAX; /* nothing computed */
+    if (want > most) want = most;
     p->tile = want > unit ? want / unit * unit : unit;
 }
 
