@@ -3,7 +3,9 @@
 
 #include "backends/cpu/tile_impl.h"
 
-#define L1_BYTES (28 * 1024) /* what tiles of all values may take of it */
+/* What the arrays of a tile may take of L1. A quarter: arrays of 4 KiB each fall into the same
+ * sets. */
+#define L1_BYTES (8 * 1024)
 #define MAX_PERIOD (2 * GB_TILE_MAX)
 #define NO_VALUE UINT16_MAX
 
@@ -377,13 +379,27 @@ static void assign_slots(compiler *c)
     free(used);
 }
 
+/* Arrays of a tile's length that a tile reads and writes: they should stay in L1 together. */
+static int64_t arrays_of_tile(const gb_tile_prog *p)
+{
+    int64_t arrays = p->n_slots;
+    for (int v = 0; v < p->n_values; v++) {
+        gb_place at = p->value[v].place;
+        bool read = at == GB_AT_IN;
+        for (int i = 0; i < p->each.n && !read; i++)
+            for (int a = 1; a <= p->each.instr[i].n_args; a++)
+                read |= at == GB_AT_PERIOD && p->each.instr[i].value[a] == v;
+        arrays += read;
+    }
+    return arrays;
+}
+
 static void choose_tile(compiler *c)
 {
     gb_tile_prog *p = c->prog;
-    int64_t unit = lcm(c->unit, 16), tiles = p->n_slots + p->n_periods;
-    for (int i = 0; i < p->n_values; i++) tiles += p->value[i].place == GB_AT_IN;
+    int64_t unit = lcm(c->unit, 16), arrays = arrays_of_tile(p);
     if (unit > GB_TILE_MAX) unit = c->unit; /* unaligned tiles rather than too big ones */
-    int64_t want = L1_BYTES / 4 / (tiles ? tiles : 1);
+    int64_t want = L1_BYTES / 4 / (arrays ? arrays : 1);
     int64_t most = p->each.n + p->n_periods ? GB_TILE_MAX : 4 * GB_TILE_MAX; /* nothing computed */
     if (want > most) want = most;
     p->tile = want > unit ? want / unit * unit : unit;
