@@ -78,28 +78,27 @@ uint gb_mulhi(uint a, uint b)
 #ifdef GB_SOFT_HALF
 float gb_from_f16(ushort h)
 {
-    uint a = h & 0x7fffu, e = a >> 10, m = a & 0x3ffu;
-    uint normal = (a << 13) + 0x38000000u, special = 0x7f800000u | m << 13;
-    uint small = as_uint((float)(int)m * 0x1p-24f); // exact
-    return as_float((e == 31u ? special : e == 0u ? small : normal) | (uint)(h & 0x8000u) << 16);
-}
-
-ushort gb_to_f16(float x)
-{
-    uint u = as_uint(x), a = u & 0x7fffffffu;
-    uint normal = ((a + 0xfffu + (a >> 13 & 1u)) >> 13) - 0x1c000u;
-    uint small = as_uint(as_float(a) + 0.5f) - 0x3f000000u; // the addition rounds
-    uint r = a < 0x38800000u ? small : a < 0x477ff000u ? normal : a <= 0x7f800000u ? 0x7c00u : 0x7e00u;
-    return (ushort)(r | (u >> 16 & 0x8000u));
+    uint a = h & 0x7fffu, normal = (a << 13) + 0x38000000u;
+    uint small = as_uint(as_float(normal + 0x800000u) - 0x1p-14f); // exact
+    uint r = a < 0x400u ? small : a > 0x7bffu ? normal + 0x38000000u : normal;
+    return as_float(r | (uint)(h & 0x8000u) << 16);
 }
 
 float16 gb_vec_from_f16(ushort16 half_bits)
 {
-    uint16 h = convert_uint16(half_bits), a = h & 0x7fffu, e = a >> 10, m = a & 0x3ffu;
-    uint16 normal = (a << 13) + 0x38000000u, special = 0x7f800000u | m << 13;
-    uint16 small = as_uint16(convert_float16(as_int16(m)) * 0x1p-24f);
-    uint16 r = select(select(normal, small, e == 0u), special, e == 31u);
+    uint16 h = convert_uint16(half_bits), a = h & 0x7fffu, normal = (a << 13) + 0x38000000u;
+    uint16 small = as_uint16(as_float16(normal + 0x800000u) - 0x1p-14f);
+    uint16 r = select(select(normal, small, a < 0x400u), normal + 0x38000000u, a > 0x7bffu);
     return as_float16(r | (h & 0x8000u) << 16);
+}
+
+ushort gb_to_f16(float x)
+{
+    uint u = as_uint(x), a = u & 0x7fffffffu, b = min(a, 0x47800000u);
+    uint normal = ((b + 0xfffu + (b >> 13 & 1u)) >> 13) - 0x1c000u;
+    uint small = as_uint(as_float(b) + 0.5f) - 0x3f000000u; // the addition rounds
+    uint r = (b < 0x38800000u ? small : normal) | (a > 0x7f800000u ? 0x200u : 0u);
+    return (ushort)(r | (u >> 16 & 0x8000u));
 }
 #define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16(vload16(0, (__global const ushort *)(b) + (i)))
 #define GB_LOAD_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "backends/gpu/manifest.h"
 #include "backends/gpu/shaders.h"
@@ -40,6 +41,20 @@ static void bind_operands(gb_gk *k, const gb_step *step)
     }
 }
 
+/* The input that output i overwrites element by element, -1: none. Its offsets are taken, so that
+ * compilers see that loads and stores meet at equal elements. */
+static int in_place_of(const gb_step *step, int i)
+{
+    const gb_operand *o = &step->out[i];
+    for (int k = 0; k < step->n_in; k++) {
+        const gb_operand *in = &step->in[k];
+        if (in->buffer == o->buffer && in->offset == o->offset && in->storage == o->storage &&
+            memcmp(in->stride, o->stride, (size_t)o->rank * sizeof *o->stride) == 0)
+            return k;
+    }
+    return -1;
+}
+
 /* Defines OFFSETS(row), EXPR and STORE; gives the number of rows and the width of one. */
 static void describe(gb_gk *k, const gb_step *step, int64_t *rows, int64_t *width)
 {
@@ -63,15 +78,18 @@ static void describe(gb_gk *k, const gb_step *step, int64_t *rows, int64_t *widt
         gb_space_coord(a.coord_text[axis], axis, &s, NULL, inner_axis);
         a.coord[axis] = a.coord_text[axis];
     }
-    char at[40];
+    char at[GB_MAX_STEP_IN][40];
     for (int i = 0; i < step->n_in; i++) {
-        element(k, &s, i, inner[i], at, sizeof at);
-        snprintf(a.load[i], sizeof a.load[i], "LD_i%d(%s)", i, at);
+        element(k, &s, i, inner[i], at[i], sizeof at[i]);
+        snprintf(a.load[i], sizeof a.load[i], "LD_i%d(%s)", i, at[i]);
         a.in[i] = a.load[i];
     }
     char out[GB_MAX_STEP_OUT][40];
-    for (int i = 0; i < step->n_out; i++)
-        element(k, &s, step->n_in + i, inner[step->n_in + i], out[i], sizeof out[i]);
+    for (int i = 0; i < step->n_out; i++) {
+        int from = in_place_of(step, i), op = step->n_in + i;
+        if (from < 0) element(k, &s, op, inner[op], out[i], sizeof out[i]);
+        else memcpy(out[i], at[from], sizeof out[i]);
+    }
     gb_gk_expr(k, "EXPR", step->expr, a.in, a.coord);
     gb_text_add(&k->defs, "#define STORE");
     for (int i = 0; i < step->n_out; i++) gb_text_add(&k->defs, " ST_o%d(%s, r%d);", i, out[i], i);
