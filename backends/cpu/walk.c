@@ -35,9 +35,15 @@ void gb_cpu_space_count(gb_cpu_space *space)
     for (int i = 0; i < space->rank; i++) space->count *= space->dim[i];
 }
 
+const gb_halves *gb_halves_of(gb_storage s)
+{
+    if (gb_storage_size(s) == 4) return NULL;
+    return &gb_halves_for(gb_isa_best())[s == GB_S_F16 ? 0 : 1];
+}
+
 void gb_walk_init(gb_walk *w, const gb_cpu_space *space, gb_storage storage, const int64_t *stride)
 {
-    *w = (gb_walk){.storage = storage};
+    *w = (gb_walk){.storage = storage, .halves = gb_halves_of(storage)};
     for (int i = 0; i < space->rank; i++) {
         int64_t dim = space->dim[i], s = stride[space->axis[i]];
         if (dim == 1) continue;
@@ -127,12 +133,6 @@ static void store_run(const int32_t *restrict in, int64_t stride, int64_t n, int
 /* A strided run is gathered into short contiguous ones. */
 #define SHORT_RUN 256
 
-const gb_halves *gb_halves_of(gb_storage s)
-{
-    if (gb_storage_size(s) == 4) return NULL;
-    return &gb_halves_for(gb_isa_best())[s == GB_S_F16 ? 0 : 1];
-}
-
 static void load_half_run(const gb_halves *h, const uint16_t *restrict x, int64_t stride, int64_t n,
                           float *restrict out)
 {
@@ -166,7 +166,7 @@ static void store_half_run(const gb_halves *h, const float *restrict in, int64_t
 /* Calls body with `run` elements from offset p.offset to position `done` of the range. */
 #define EACH_RUN(w, start, n, body)                                                                \
     do {                                                                                           \
-        const gb_walk one = {.rank = 1, .dim = {1}, .storage = (w)->storage};                      \
+        const gb_walk one = {.rank = 1, .dim = {1}};                                               \
         const gb_walk *walk = (w)->rank ? (w) : &one;                                              \
         const int64_t inner = walk->dim[walk->rank - 1], stride = walk->stride[walk->rank - 1];    \
         position p;                                                                                \
@@ -186,10 +186,9 @@ void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, 
                  load_run((const int32_t *)base + p.offset, stride, run, (int32_t *)out + done));
         return;
     }
-    const gb_halves *halves = gb_halves_of(w->storage);
-    EACH_RUN(
-        w, start, n,
-        load_half_run(halves, (const uint16_t *)base + p.offset, stride, run, (float *)out + done));
+    EACH_RUN(w, start, n,
+             load_half_run(w->halves, (const uint16_t *)base + p.offset, stride, run,
+                           (float *)out + done));
 }
 
 void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const void *in)
@@ -199,10 +198,9 @@ void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const
                  store_run((const int32_t *)in + done, stride, run, (int32_t *)base + p.offset));
         return;
     }
-    const gb_halves *halves = gb_halves_of(w->storage);
-    EACH_RUN(
-        w, start, n,
-        store_half_run(halves, (const float *)in + done, stride, run, (uint16_t *)base + p.offset));
+    EACH_RUN(w, start, n,
+             store_half_run(w->halves, (const float *)in + done, stride, run,
+                            (uint16_t *)base + p.offset));
 }
 
 void gb_walk_offsets(const gb_walk *w, int64_t start, int64_t n, int32_t *out)

@@ -22,6 +22,7 @@ void gb_cpu_space_count(gb_cpu_space *space);
 /* An operand over a space, with dimensions merged where it allows. */
 typedef struct gb_walk {
     gb_storage storage;
+    const gb_halves *halves; /* NULL: of 4 bytes */
     int rank;
     int64_t dim[GB_MAX_RANK], stride[GB_MAX_RANK];
 } gb_walk;

@@ -81,7 +81,7 @@ static void describe(gb_gk *k, const gb_step *step, int64_t *rows, int64_t *widt
     char at[GB_MAX_STEP_IN][40];
     for (int i = 0; i < step->n_in; i++) {
         element(k, &s, i, inner[i], at[i], sizeof at[i]);
-        snprintf(a.load[i], sizeof a.load[i], "LD_i%d(%s)", i, at[i]);
+        snprintf(a.load[i], sizeof a.load[i], "LD_i%d(%.39s)", i, at[i]);
         a.in[i] = a.load[i];
     }
     char out[GB_MAX_STEP_OUT][40];
