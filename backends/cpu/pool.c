@@ -16,7 +16,7 @@
 #define SPINS_BEFORE_YIELD 2000
 
 /* Idle time is counted in hundredths of a second. */
-#define SETTLE_SECONDS 0.05
+#define SETTLE_SECONDS 0.03
 #define IDLE_SHARE 0.6
 
 /* Of a thread: where it was when it last took part. */
@@ -216,6 +216,8 @@ void gb_pool_settle(gb_pool *p)
 static bool make_settling(settling *s, int threads, bool wanted)
 {
     s->wanted = wanted && threads > 1 && threads <= s->cores.cpus;
+    s->last = now();
+    s->known = s->wanted && gb_cores_idle("/proc/stat", s->idle);
     s->thread = calloc((size_t)threads, sizeof *s->thread);
     s->at = calloc((size_t)threads, sizeof *s->at);
     s->to = calloc((size_t)threads, sizeof *s->to);
