@@ -101,8 +101,13 @@ ushort gb_to_f16(float x)
     return (ushort)(r | (u >> 16 & 0x8000u));
 }
 #define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16(vload16(0, (__global const ushort *)(b) + (i)))
+#if defined(__F16C__) && defined(__clang__)
+#define GB_LOAD_F16(b, i) __builtin_load_halff((b) + (i))
+#define GB_STORE_F16(b, i, v) __builtin_store_halff(v, (b) + (i))
+#else
 #define GB_LOAD_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])
 #define GB_STORE_F16(b, i, v) ((__global ushort *)(b))[i] = gb_to_f16(v)
+#endif
 #else
 #define GB_VEC_LOAD_F16(b, i) vload_half16(0, (b) + (i))
 #define GB_LOAD_F16(b, i) vload_half(i, b)
