@@ -79,6 +79,7 @@ static inline uint gb_mulhi(uint a, uint b)
 }
 
 #define GB_LOAD_F16(b, i) ((float)(b)[i])
+#define GB_UNROLLED_F16(b, i) GB_LOAD_F16(b, i)
 #define GB_STORE_F16(b, i, v) (b)[i] = (half)(v)
 #define GB_LOAD_BF16(b, i) gb_from_bits((int)((uint)(b)[i] << 16))
 #define GB_STORE_BF16(b, i, v) (b)[i] = gb_to_bf16(v)

@@ -101,6 +101,8 @@ ushort gb_to_f16(float x)
     return (ushort)(r | (u >> 16 & 0x8000u));
 }
 #define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16(vload16(0, (__global const ushort *)(b) + (i)))
+// For bodies without a loop over elements: of integers compilers make vectors there too.
+#define GB_UNROLLED_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])
 #if defined(__F16C__) && defined(__clang__)
 #define GB_LOAD_F16(b, i) __builtin_load_halff((b) + (i))
 #define GB_STORE_F16(b, i, v) __builtin_store_halff(v, (b) + (i))
@@ -110,6 +112,7 @@ ushort gb_to_f16(float x)
 #endif
 #else
 #define GB_VEC_LOAD_F16(b, i) vload_half16(0, (b) + (i))
+#define GB_UNROLLED_F16(b, i) vload_half(i, b)
 #define GB_LOAD_F16(b, i) vload_half(i, b)
 #define GB_STORE_F16(b, i, v) vstore_half_rte(v, i, b)
 #endif

@@ -62,6 +62,12 @@ static gb_status finish_pool(gb_gk *k, const char *name, const char *body)
                         (const int64_t[3]){gb_div_up(gb_div_up(units, block), local), 1, 1});
 }
 
+static void define_pixel(gb_gk *k, const gb_operand *x)
+{
+    const bool half = x->storage == GB_S_F16;
+    gb_gk_define(k, "PIXEL(i_)", half ? "GB_UNROLLED_F16(BUF_i0, AT_i0 + (i_))" : "LD_i0(i_)");
+}
+
 gb_status gb_lower_maxpool(gb_gpu_builder *b)
 {
     const gb_step *s = b->step;
@@ -69,11 +75,12 @@ gb_status gb_lower_maxpool(gb_gpu_builder *b)
     gb_gk k;
     begin(&k, b, &s->in[0], &s->out[0]);
     counted(&k);
+    define_pixel(&k, &b->step->in[0]);
     if (index) gb_gk_image(&k, "o1", &s->out[1], GB_WRITE);
     gb_gk_define(&k, "DECLARE", "float best[LANES]; int at[LANES];");
     gb_gk_define(&k, "INIT(l)", "best[l] = -GB_INF; at[l] = -1;");
     gb_gk_define(&k, "STEP(l)",
-                 "float v = LD_i0(from + l), b = best[l]; "
+                 "float v = PIXEL(from + l), b = best[l]; "
                  "bool take = at[l] < 0 || (b == b && (v > b || v != v)); "
                  "best[l] = take ? v : b; at[l] = take ? place : at[l];");
     gb_gk_define(&k, "FINISH(l)", "ST_o0(PLACE_o0(n, first, h, w) + l, best[l]);%s",
@@ -86,9 +93,10 @@ gb_status gb_lower_avgpool(gb_gpu_builder *b)
     gb_gk k;
     begin(&k, b, &b->step->in[0], &b->step->out[0]);
     counted(&k);
+    define_pixel(&k, &b->step->in[0]);
     gb_gk_define(&k, "DECLARE", "float sum[LANES];");
     gb_gk_define(&k, "INIT(l)", "sum[l] = 0.0f;");
-    gb_gk_define(&k, "STEP(l)", "sum[l] += LD_i0(from + l);");
+    gb_gk_define(&k, "STEP(l)", "sum[l] += PIXEL(from + l);");
     gb_gk_define(&k, "FINISH(l)", "ST_o0(PLACE_o0(n, first, h, w) + l, sum[l] / counted);");
     return finish_pool(&k, "avgpool", gb_shader_pool);
 }
