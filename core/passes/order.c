@@ -134,7 +134,8 @@ static void find_sequence(order *o)
 static bool apply(order *o)
 {
     gb_graph *g = o->g;
-    gb_node *node = malloc(((size_t)g->n_nodes + 1) * sizeof *node);
+    if (g->n_nodes == 0) return true;
+    gb_node *node = malloc((size_t)g->n_nodes * sizeof *node);
     if (!node) return false;
     memcpy(node, g->node, (size_t)g->n_nodes * sizeof *node);
     for (int i = 0; i < o->n; i++) {

@@ -165,6 +165,7 @@ static void pack_part(const job *j, int64_t batch, int64_t panel, int64_t k0, in
     const gb_gemm_dims *d = &j->g->d;
     int64_t n0 = panel * TILE_COLS, cols = min_of(TILE_COLS, d->n - n0);
     int64_t at = at_batch(d, d->b_batch, batch) + k0 * d->b_row + n0 * d->b_col;
+    if (depth == 0) return; /* nor is there memory for it */
     if (cols < TILE_COLS) memset(to, 0, (size_t)(depth * TILE_COLS) * sizeof *to);
     pack(j->g->type, to, TILE_COLS, j->args->b, at, d->b_col, d->b_row, cols, depth);
 }
