@@ -79,7 +79,6 @@ static inline uint gb_mulhi(uint a, uint b)
 }
 
 #define GB_LOAD_F16(b, i) ((float)(b)[i])
-#define GB_UNROLLED_F16(b, i) GB_LOAD_F16(b, i)
 #define GB_STORE_F16(b, i, v) (b)[i] = (half)(v)
 #define GB_LOAD_BF16(b, i) gb_from_bits((int)((uint)(b)[i] << 16))
 #define GB_STORE_BF16(b, i, v) (b)[i] = gb_to_bf16(v)
@@ -116,6 +115,12 @@ static inline GB_VEC gb_vec_from_bf16(const ushort *p)
 }
 #define GB_VEC_PUT(v, array, i) *(GB_VEC *)((array) + (i)) = v
 #define GB_VEC_FMA(x, v, acc) ((x) * (v) + (acc))
+#define GB_VEC_CHOOSE(mask, v, w) ((GB_VEC)GB_IVEC_CHOOSE(mask, (GB_IVEC)(v), (GB_IVEC)(w)))
+typedef int GB_IVEC __attribute__((vector_size(64), aligned(4)));
+#define GB_IVEC_SPLAT(x) ((GB_IVEC){0} + (x))
+#define GB_IVEC_LOAD(b, i) (*(const GB_IVEC *)((b) + (i)))
+#define GB_IVEC_PUT(v, array, i) *(GB_IVEC *)((array) + (i)) = v
+#define GB_IVEC_CHOOSE(mask, v, w) (((v) & (mask)) | ((w) & ~(mask)))
 
 static void gb_kernel(void *const *gb_buffer, const int *gb_params);
 

@@ -101,8 +101,6 @@ ushort gb_to_f16(float x)
     return (ushort)(r | (u >> 16 & 0x8000u));
 }
 #define GB_VEC_LOAD_F16(b, i) gb_vec_from_f16(vload16(0, (__global const ushort *)(b) + (i)))
-// For bodies without a loop over elements: of integers compilers make vectors there too.
-#define GB_UNROLLED_F16(b, i) gb_from_f16(((__global const ushort *)(b))[i])
 #if defined(__F16C__) && defined(__clang__)
 #define GB_LOAD_F16(b, i) __builtin_load_halff((b) + (i))
 #define GB_STORE_F16(b, i, v) __builtin_store_halff(v, (b) + (i))
@@ -112,7 +110,6 @@ ushort gb_to_f16(float x)
 #endif
 #else
 #define GB_VEC_LOAD_F16(b, i) vload_half16(0, (b) + (i))
-#define GB_UNROLLED_F16(b, i) vload_half(i, b)
 #define GB_LOAD_F16(b, i) vload_half(i, b)
 #define GB_STORE_F16(b, i, v) vstore_half_rte(v, i, b)
 #endif
@@ -133,5 +130,11 @@ typedef float16 GB_VEC;
 #define GB_VEC_LOAD_BF16(b, i) as_float16(convert_uint16(vload16(0, (b) + (i))) << 16)
 #define GB_VEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
 #define GB_VEC_FMA(x, v, acc) fma((float16)(x), v, acc)
+#define GB_VEC_CHOOSE(mask, v, w) select(w, v, mask)
+typedef int16 GB_IVEC; // also what comparisons of GB_VEC give: all bits or none
+#define GB_IVEC_SPLAT(x) ((int16)(x))
+#define GB_IVEC_LOAD(b, i) vload16(0, (b) + (i))
+#define GB_IVEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
+#define GB_IVEC_CHOOSE(mask, v, w) select(w, v, mask)
 #define GB_UNROLL _Pragma("unroll")
 #define GB_UNROLL_2 _Pragma("unroll 2")

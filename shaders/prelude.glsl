@@ -21,7 +21,6 @@
 #define GB_BARRIER memoryBarrierShared(); barrier()
 
 #define GB_LOAD_F16(b, i) float((b)[i])
-#define GB_UNROLLED_F16(b, i) float((b)[i])
 #define GB_STORE_F16(b, i, v) (b)[i] = float16_t(v)
 #define GB_LOAD_BF16(b, i) uintBitsToFloat(uint((b)[i]) << 16)
 #define GB_STORE_BF16(b, i, v) (b)[i] = uint16_t(gb_to_bf16(v))

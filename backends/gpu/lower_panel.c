@@ -29,8 +29,6 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
     gb_panel_choose(p, caps);
     p->b_step = gb_panel_width(p);
     p->b_panel = gb_panel_k(p) * p->b_step;
-    int64_t b_bytes = gb_panel_count(p) * p->b_panel * 4;
-    p->columns_first = b_bytes <= (512 << 10);
     p->batch = (gb_space){.rank = r - 2};
     int64_t stride[GB_MAX_RANK], step = shared_b(y) ? 0 : gb_panel_count(p) * p->b_panel;
     for (int d = r - 3; d >= 0; d--) {
@@ -162,8 +160,7 @@ static void plan_window(gb_conv_plan *c, const gb_gpu_caps *caps, const gb_step 
                     .a_m = {walk[0], walk[1] * stride[0], walk[2] * stride[1]},
                     .a_k = {walk[1] * v->dilation[0], walk[2] * v->dilation[1], 1},
                     .shares = 1,
-                    .share = v->kernel[0],
-                    .columns_first = true};
+                    .share = v->kernel[0]};
     for (int i = 0; i < 3; i++) c->pack.k[i] = p->k[i];
     if (v->dilation[1] == 1 && v->groups == 1) { /* the taps of a line are one run of memory */
         p->k[2] *= p->k[1];
@@ -435,8 +432,7 @@ static void plan_filter(gb_filter_plan *f, const gb_gpu_caps *caps, const gb_ste
                     .k = {dy->dim[0], dy->dim[2], dy->dim[3]},
                     .n = n,
                     .a_m = {walk[1] * v->dilation[0], walk[2] * v->dilation[1], 1},
-                    .a_k = {walk[0], walk[1] * v->stride[0], walk[2] * v->stride[1]},
-                    .columns_first = true};
+                    .a_k = {walk[0], walk[1] * v->stride[0], walk[2] * v->stride[1]}};
     gb_panel_choose(p, caps);
     f->packed = n % gb_panel_width(p) != 0 || dy->storage != GB_S_F32;
     p->b_step = f->packed ? gb_panel_width(p) : dy->dim[1];

@@ -2,6 +2,8 @@
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/window.h"
 
+enum { VECTOR = 16 }; /* channels: GB_VEC_WIDTH */
+
 /* Begins a pool between an image and its pooled form. out is the one that is written. */
 static void begin(gb_gk *k, gb_gpu_builder *b, const gb_operand *image, const gb_operand *pooled)
 {
@@ -31,6 +33,21 @@ bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step)
     return gb_rounds_fit(caps, step->u.conv.kernel[0] * (2 * step->u.conv.kernel[1] + 2));
 }
 
+static bool has_vectors(const gb_operand *o)
+{
+    return o->stride[1] == 1 && o->dim[1] >= VECTOR;
+}
+
+bool gb_pool_rows_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    if (!gb_gpu_wide_items(caps)) return false;
+    for (int i = 0; i < step->n_in; i++)
+        if (!has_vectors(&step->in[i])) return false;
+    for (int i = 0; i < step->n_out; i++)
+        if (step->out[i].buffer >= 0 && !has_vectors(&step->out[i])) return false;
+    return true;
+}
+
 /* The places of a window at which it can cover a pixel: every stride-th one where windows have no
  * gaps. Divisions are what a gradient's kernel spends its time on. */
 static void define_windows(gb_gk *k)
@@ -43,84 +60,113 @@ static void define_windows(gb_gk *k)
     gb_gk_define(k, "APART(at_, stride_)", dense ? "false" : "at_ %% stride_ != 0");
 }
 
-static gb_status finish_pool(gb_gk *k, const char *name, const char *body)
+/* LOAD(i) and PUT_o0(i, v) of one channel, or of a vector of them. */
+static void define_access(gb_gk *k, bool rows)
+{
+    const gb_storage from = k->b->step->in[0].storage, to = k->b->step->out[0].storage;
+    if (!rows) {
+        gb_gk_define(k, "LOAD(i_)", "LD_i0(i_)");
+        gb_gk_define(k, "PUT_o0(i_, v_)", "ST_o0(i_, v_);");
+        return;
+    }
+    gb_gk_define(k, "LOAD(i_)", "GB_VEC_LOAD%s(BUF_i0, AT_i0 + (i_))",
+                 from == GB_S_F16    ? "_F16"
+                 : from == GB_S_BF16 ? "_BF16"
+                                     : "");
+    gb_gk_define(k, "PUT_o0(i_, v_)",
+                 to == GB_S_F32
+                     ? "GB_VEC_PUT(v_, BUF_o0, AT_o0 + (i_));"
+                     : "{ float one_[GB_VEC_WIDTH]; GB_VEC_PUT(v_, one_, 0); for (int l = 0; "
+                       "l < GB_VEC_WIDTH; l++) ST_o0((i_) + l, one_[l]); }");
+}
+
+/* The launch: items that walk rows of out, or channels of its pixels. */
+static gb_status finish_pool(gb_gk *k, const char *name, const char *body, bool rows)
 {
     const gb_gpu_caps *caps = k->b->caps;
     const int64_t *d = k->b->step->out[0].dim;
     const bool wide = gb_gpu_wide_items(caps);
-    const int lanes = wide ? 16 : 1;
-    const int64_t local = wide ? 1 : gb_min(64, caps->max_local), blocks = gb_div_up(d[1], lanes);
-    const int64_t units = d[0] * d[2] * d[3] * blocks;
-    const int64_t block = gb_max(wide ? 64 : 1, gb_div_up(units, caps->max_groups[0] * local));
-    if (units == 0) return gb_gk_drop(k), k->status;
+    const int64_t local = wide ? 1 : gb_min(64, caps->max_local);
+    const int64_t units = d[0] * d[2] * (rows ? 1 : d[3] * d[1]);
+    const int64_t some = rows ? gb_max(1, 1024 / gb_max(1, d[3] * d[1])) : wide ? 256 : 1;
+    const int64_t block = gb_max(some, gb_div_up(units, caps->max_groups[0] * local));
+    if (d[0] * d[1] * d[2] * d[3] == 0) return gb_gk_drop(k), k->status;
     gb_gk_local(k, (uint32_t)local, 1, 1);
-    gb_gk_define(k, "LANES", "%d", lanes);
-    gb_gk_param(k, "UNITS", units);
+    gb_gk_param(k, rows ? "ROWS" : "UNITS", units);
     gb_gk_param(k, "BLOCK", block);
-    gb_gk_param(k, "CHANNEL_BLOCKS", blocks);
     return gb_gk_finish(k, name, body,
                         (const int64_t[3]){gb_div_up(gb_div_up(units, block), local), 1, 1});
 }
 
-static void define_pixel(gb_gk *k, const gb_operand *x)
-{
-    const bool half = x->storage == GB_S_F16;
-    gb_gk_define(k, "PIXEL(i_)", half ? "GB_UNROLLED_F16(BUF_i0, AT_i0 + (i_))" : "LD_i0(i_)");
-}
-
-gb_status gb_lower_maxpool(gb_gpu_builder *b)
+static gb_status maxpool(gb_gpu_builder *b, bool rows)
 {
     const gb_step *s = b->step;
     const bool index = s->n_out > 1 && s->out[1].buffer >= 0;
     gb_gk k;
     begin(&k, b, &s->in[0], &s->out[0]);
     counted(&k);
-    define_pixel(&k, &b->step->in[0]);
+    define_access(&k, rows);
     if (index) gb_gk_image(&k, "o1", &s->out[1], GB_WRITE);
-    gb_gk_define(&k, "DECLARE", "float best[LANES]; int at[LANES];");
-    gb_gk_define(&k, "INIT(l)", "best[l] = -GB_INF; at[l] = -1;");
-    gb_gk_define(&k, "STEP(l)",
-                 "float v = PIXEL(from + l), b = best[l]; "
-                 "bool take = at[l] < 0 || (b == b && (v > b || v != v)); "
-                 "best[l] = take ? v : b; at[l] = take ? place : at[l];");
-    gb_gk_define(&k, "FINISH(l)", "ST_o0(PLACE_o0(n, first, h, w) + l, best[l]);%s",
-                 index ? " ST_o1(PLACE_o1(n, first, h, w) + l, at[l]);" : "");
-    return finish_pool(&k, "maxpool", gb_shader_pool);
+    if (rows) {
+        gb_gk_define(&k, "INIT",
+                     "GB_VEC best = GB_VEC_ZERO - GB_INF; GB_IVEC at = GB_IVEC_SPLAT(-1);");
+        gb_gk_define(&k, "STEP",
+                     "GB_VEC v = LOAD(from); "
+                     "GB_IVEC take = (at < 0) | ((best == best) & ((v > best) | (v != v))); "
+                     "best = GB_VEC_CHOOSE(take, v, best); "
+                     "at = GB_IVEC_CHOOSE(take, GB_IVEC_SPLAT(place), at);");
+    } else {
+        gb_gk_define(&k, "INIT", "float best = -GB_INF; int at = -1;");
+        gb_gk_define(&k, "STEP",
+                     "float v = LOAD(from); "
+                     "bool take = at < 0 || (best == best && (v > best || v != v)); "
+                     "best = take ? v : best; at = take ? place : at;");
+    }
+    gb_gk_define(&k, "FINISH", "PUT_o0(PLACE_o0(n, first, h, w), best) %s",
+                 !index ? ""
+                 : rows ? "GB_IVEC_PUT(at, BUF_o1, AT_o1 + PLACE_o1(n, first, h, w));"
+                        : "ST_o1(PLACE_o1(n, first, h, w), at);");
+    return finish_pool(&k, "maxpool", rows ? gb_shader_pool_rows : gb_shader_pool, rows);
 }
 
-gb_status gb_lower_avgpool(gb_gpu_builder *b)
+static gb_status avgpool(gb_gpu_builder *b, bool rows)
 {
     gb_gk k;
     begin(&k, b, &b->step->in[0], &b->step->out[0]);
     counted(&k);
-    define_pixel(&k, &b->step->in[0]);
-    gb_gk_define(&k, "DECLARE", "float sum[LANES];");
-    gb_gk_define(&k, "INIT(l)", "sum[l] = 0.0f;");
-    gb_gk_define(&k, "STEP(l)", "sum[l] += PIXEL(from + l);");
-    gb_gk_define(&k, "FINISH(l)", "ST_o0(PLACE_o0(n, first, h, w) + l, sum[l] / counted);");
-    return finish_pool(&k, "avgpool", gb_shader_pool);
+    define_access(&k, rows);
+    gb_gk_define(&k, "INIT", rows ? "GB_VEC sum = GB_VEC_ZERO;" : "float sum = 0.0f;");
+    gb_gk_define(&k, "STEP", "sum += LOAD(from);");
+    gb_gk_define(&k, "FINISH", "PUT_o0(PLACE_o0(n, first, h, w), sum / counted)");
+    return finish_pool(&k, "avgpool", rows ? gb_shader_pool_rows : gb_shader_pool, rows);
 }
 
-gb_status gb_lower_maxpool_grad(gb_gpu_builder *b)
+static gb_status maxpool_grad(gb_gpu_builder *b, bool rows)
 {
     const gb_step *s = b->step;
     gb_gk k;
     begin(&k, b, &s->out[0], &s->in[0]);
     define_windows(&k);
+    define_access(&k, rows);
     gb_gk_image(&k, "i1", &s->in[1], GB_READ);
     gb_gk_define(&k, "WINDOW(n, c, y, x)",
                  "int from = PLACE_i0(n, c, y, x), index = PLACE_i1(n, c, y, x);");
-    gb_gk_define(&k, "SHARE(l)", "(LD_i1(index + l) == place ? LD_i0(from + l) : 0.0f)");
-    return finish_pool(&k, "maxpool_grad", gb_shader_pool_grad);
+    gb_gk_define(&k, "SHARE",
+                 rows ? "GB_VEC_CHOOSE(GB_IVEC_LOAD(BUF_i1, AT_i1 + index) == place, LOAD(from), "
+                        "GB_VEC_ZERO)"
+                      : "(LD_i1(index) == place ? LOAD(from) : 0.0f)");
+    return finish_pool(&k, "maxpool_grad", rows ? gb_shader_pool_grad_rows : gb_shader_pool_grad,
+                       rows);
 }
 
-gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
+static gb_status avgpool_grad(gb_gpu_builder *b, bool rows)
 {
     const gb_step *s = b->step;
     gb_gk k;
     begin(&k, b, &s->out[0], &s->in[0]);
     counted(&k);
     define_windows(&k);
+    define_access(&k, rows);
     /* places of an axis' window that lie in [-before, limit) */
     gb_text_add(&k.defs,
                 "int gb_counted(int first, int kernel_size, int dilation, int before, int limit)\n"
@@ -133,6 +179,49 @@ gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
         "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
         "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
         "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
-    gb_gk_define(&k, "SHARE(l)", "LD_i0(from + l) / counted");
-    return finish_pool(&k, "avgpool_grad", gb_shader_pool_grad);
+    gb_gk_define(&k, "SHARE", "LOAD(from) / counted");
+    return finish_pool(&k, "avgpool_grad", rows ? gb_shader_pool_grad_rows : gb_shader_pool_grad,
+                       rows);
+}
+
+/* --- the manifest's --- */
+
+gb_status gb_lower_maxpool(gb_gpu_builder *b)
+{
+    return maxpool(b, false);
+}
+
+gb_status gb_lower_maxpool_rows(gb_gpu_builder *b)
+{
+    return maxpool(b, true);
+}
+
+gb_status gb_lower_avgpool(gb_gpu_builder *b)
+{
+    return avgpool(b, false);
+}
+
+gb_status gb_lower_avgpool_rows(gb_gpu_builder *b)
+{
+    return avgpool(b, true);
+}
+
+gb_status gb_lower_maxpool_grad(gb_gpu_builder *b)
+{
+    return maxpool_grad(b, false);
+}
+
+gb_status gb_lower_maxpool_grad_rows(gb_gpu_builder *b)
+{
+    return maxpool_grad(b, true);
+}
+
+gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
+{
+    return avgpool_grad(b, false);
+}
+
+gb_status gb_lower_avgpool_grad_rows(gb_gpu_builder *b)
+{
+    return avgpool_grad(b, true);
 }

@@ -65,8 +65,6 @@ static inline bool gb_gpu_wide_items(const gb_gpu_caps *caps)
 
 bool gb_argreduce_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_argreduce(gb_gpu_builder *b);
-gb_status gb_lower_avgpool(gb_gpu_builder *b);
-gb_status gb_lower_avgpool_grad(gb_gpu_builder *b);
 uint64_t gb_conv_filter_item_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_filter_item(gb_gpu_builder *b);
 bool gb_conv_item_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
@@ -77,6 +75,13 @@ gb_status gb_lower_gather_grad(gb_gpu_builder *b);
 bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step); /* all four */
 gb_status gb_lower_maxpool(gb_gpu_builder *b);
 gb_status gb_lower_maxpool_grad(gb_gpu_builder *b);
+gb_status gb_lower_avgpool(gb_gpu_builder *b);
+gb_status gb_lower_avgpool_grad(gb_gpu_builder *b);
+bool gb_pool_rows_applies(const gb_gpu_caps *caps, const gb_step *step); /* all four */
+gb_status gb_lower_maxpool_rows(gb_gpu_builder *b);
+gb_status gb_lower_maxpool_grad_rows(gb_gpu_builder *b);
+gb_status gb_lower_avgpool_rows(gb_gpu_builder *b);
+gb_status gb_lower_avgpool_grad_rows(gb_gpu_builder *b);
 bool gb_matmul_item_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_item(gb_gpu_builder *b);
 uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step);

@@ -69,7 +69,6 @@ void gb_panel_define(gb_gk *k, const gb_panel *p)
     gb_gk_define(k, "ROWS", "%d", p->rows);
     gb_gk_define(k, "VECTORS", "%d", p->vectors);
     gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(p));
-    gb_gk_param(k, "COLUMN_AXIS", p->columns_first ? 0 : 1);
     gb_gk_param(k, "M", p->m[0] * p->m[1] * p->m[2]);
     gb_gk_param(k, "N", p->n);
     three(k, "M", p->m);
@@ -93,8 +92,8 @@ gb_status gb_panel_finish(gb_gk *k, const gb_panel *p, const char *name)
 {
     const int64_t tiles = gb_div_up(p->m[0] * p->m[1] * p->m[2], p->rows);
     const int64_t panels = gb_panel_count(p), batch = gb_space_count(&p->batch);
-    const int64_t groups[3] = {p->columns_first ? panels : tiles, p->columns_first ? tiles : panels,
-                               batch};
+    /* panels first: rows of A are few and stay in L1, B comes from further caches in good time */
+    const int64_t groups[3] = {panels, tiles, batch};
     return gb_gk_finish(k, name, gb_shader_panel, groups);
 }
 

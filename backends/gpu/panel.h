@@ -15,7 +15,6 @@ typedef struct gb_panel {  /* one product; strides count elements */
     int64_t share;
     int rows, vectors; /* of the register block */
     gb_space batch;
-    bool columns_first; /* order of the grid: which of A and B stays in the caches */
 } gb_panel;
 
 int64_t gb_panel_width(const gb_panel *p);

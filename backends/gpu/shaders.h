@@ -9,6 +9,7 @@ extern const char gb_shader_reduce_row[], gb_shader_reduce_column[], gb_shader_r
 extern const char gb_shader_argreduce_item[], gb_shader_matmul_item[];
 extern const char gb_shader_conv_item[], gb_shader_conv_input_item[], gb_shader_conv_filter_item[];
 extern const char gb_shader_sum_join[], gb_shader_pool[], gb_shader_pool_grad[];
+extern const char gb_shader_pool_rows[], gb_shader_pool_grad_rows[];
 extern const char gb_shader_gather_item[], gb_shader_gather_grad_item[];
 extern const char gb_shader_panel[], gb_shader_panel_pack[], gb_shader_image_pad[];
 extern const char gb_shader_peak[], gb_shader_joint[];
