@@ -92,6 +92,11 @@ typedef struct __attribute__((aligned(8))) { float x, y; } GB_V2;
 typedef struct __attribute__((aligned(16))) { float x, y, z, w; } GB_V4;
 #define GB_MAKE2(x, y) ((GB_V2){x, y})
 #define GB_SPLAT4(v) ((GB_V4){v, v, v, v})
+#define GB_MAKE4(x, y, z, w) ((GB_V4){x, y, z, w})
+static inline GB_V4 GB_FMA4(GB_V4 x, GB_V4 y, GB_V4 a)
+{
+    return (GB_V4){fma(x.x, y.x, a.x), fma(x.y, y.y, a.y), fma(x.z, y.z, a.z), fma(x.w, y.w, a.w)};
+}
 #define GB_PUT(array, i, v) ((float *)array)[i] = v
 
 typedef const float *GB_FROM;

@@ -18,6 +18,8 @@ typedef ushort gb_any_ushort __attribute__((may_alias));
 #define GB_MAKE2(x, y) ((float2)(x, y))
 #define GB_V4 float4
 #define GB_SPLAT4(v) ((float4)(v))
+#define GB_MAKE4(x, y, z, w) ((float4)(x, y, z, w))
+#define GB_FMA4(x, y, acc) fma(x, y, acc)
 #define GB_PUT(array, i, v) ((__local float *)array)[i] = v
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
 

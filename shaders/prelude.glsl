@@ -16,6 +16,8 @@
 #define GB_MAKE2(x, y) vec2(x, y)
 #define GB_V4 vec4
 #define GB_SPLAT4(v) vec4(v)
+#define GB_MAKE4(x, y, z, w) vec4(x, y, z, w)
+#define GB_FMA4(x, y, acc) fma(x, y, acc)
 #define GB_PUT(array, i, v) array[(i) >> 2][(i) & 3] = v
 #define GB_UNROLL
 #define GB_BARRIER memoryBarrierShared(); barrier()

@@ -62,9 +62,9 @@ static void glsl_views(const gb_gk *k, gb_text *t, int binding)
         char type[16];
         snprintf(type, sizeof type, "vec%d", width);
         gb_text_add(t,
-                    "layout(set = 0, binding = %d, std430) readonly buffer gb_b%dw%d { %s v[]; } "
+                    "layout(set = 0, binding = %d, std430) %sbuffer gb_b%dw%d { %s v[]; } "
                     "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
-                    binding, binding, width,
+                    binding, k->binding[binding].write ? "" : "readonly ", binding, width,
                     width == 2 && gb_gk_pairs_as_words(k) ? "uint64_t" : type, binding, width,
                     binding, width, binding, width);
     }

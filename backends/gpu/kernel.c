@@ -143,6 +143,17 @@ static void bind_window(gb_gk *k, const char *name, gb_gpu_binding w, uint64_t f
     k->name[k->n_names++].binding = binding;
 }
 
+static void define_vector_store(gb_gk *k, const char *name, int binding, int width, const char *at)
+{
+    gb_text_add(&k->defs, "#define ST%d_%s(i, v) ", width, name);
+    if (k->b->caps->api == GB_GPU_HOST)
+        gb_text_add(&k->defs, "((GB_V%d *)BUF_%s)[%s] = v\n", width, name, at);
+    else if (k->b->caps->api == GB_GPU_OPENCL)
+        gb_text_add(&k->defs, "vstore%d(v, %s, BUF_%s)\n", width, at, name);
+    else
+        gb_text_add(&k->defs, "b%dw%d[%s] = v\n", binding, width, at);
+}
+
 void gb_gk_vectors(gb_gk *k, const char *name, int width)
 {
     int binding = -1;
@@ -152,6 +163,7 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width)
     char at[64];
     snprintf(at, sizeof at, "(AT_%s + (i)) / %d", name, width);
     k->views[binding] |= (uint8_t)width;
+    if (k->binding[binding].write) define_vector_store(k, name, binding, width, at);
     if (k->b->caps->api == GB_GPU_HOST)
         gb_text_add(&k->defs, "#define LD%d_%s(i) ((const GB_V%d *)BUF_%s)[%s]\n", width, name,
                     width, name, at);

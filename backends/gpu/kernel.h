@@ -69,7 +69,7 @@ void gb_gk_param(gb_gk *k, const char *name, int64_t value);
  * from its first element. The same window bound twice is one binding (in place). */
 void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access);
 /* Adds LD2_name(i) or LD4_name(i) to a bound operand of floats: width of them from element i on, which
- * must lie at a multiple of their size in the buffer. */
+ * must lie at a multiple of their size in the buffer; and ST4_name(i, v) where it is written. */
 void gb_gk_vectors(gb_gk *k, const char *name, int width);
 /* A part of the step's scratch, count elements from byte offset on. */
 void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,

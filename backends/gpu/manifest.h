@@ -120,6 +120,14 @@ bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_filter_panel(gb_gpu_builder *b);
 
+bool gb_depthwise_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
+bool gb_depthwise_wanted(const gb_gpu_caps *caps, const gb_step *step);  /* all three */
+uint64_t gb_depthwise_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_depthwise(gb_gpu_builder *b);
+bool gb_depthwise_filter_applies(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_depthwise_filter_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_depthwise_filter(gb_gpu_builder *b);
+
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step); /* all three convolutions */
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);

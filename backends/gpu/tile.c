@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backends/gpu/manifest.h"
+#include "backends/gpu/value.h"
 
 typedef struct shape {
     const char *name;
@@ -64,23 +65,13 @@ gb_tile gb_tile_choose(gb_tile_size size, int64_t m, int64_t n, int64_t batches)
                      .groups = {gb_div_up(n, s->bn), gb_div_up(m, s->bm), batches}};
 }
 
-/* Are fours along axis whole and aligned in memory? */
-static bool fours(const gb_operand *o, int axis)
-{
-    if (o->storage != GB_S_F32 || o->offset % 16 || o->stride[axis] != 1 || o->dim[axis] % 4)
-        return false;
-    for (int d = 0; d < o->rank; d++)
-        if (d != axis && o->dim[d] > 1 && o->stride[d] % 4) return false;
-    return true;
-}
-
 void gb_tile_operand(gb_tile *t, gb_gk *k, bool rows, const gb_operand *o, int side, int k_axis,
                      bool whole)
 {
     gb_tile_side *to = rows ? &t->a : &t->b;
     const int elements = (rows ? t->bm : t->bn) * t->bk;
     to->along_side = k_axis < 0 || o->stride[k_axis] != 1;
-    to->width = (to->along_side ? whole && fours(o, side) : fours(o, k_axis)) ? 4 : 1;
+    to->width = (to->along_side ? whole && gb_fours(o, side) : gb_fours(o, k_axis)) ? 4 : 1;
     if (elements / to->width < t->items) to->width = 1;
     to->loads = gb_max(1, elements / to->width / t->items);
     if (to->width == 4) gb_gk_vectors(k, rows ? "i0" : "i1", 4);
