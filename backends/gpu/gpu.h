@@ -72,7 +72,8 @@ typedef struct gb_gpu_share {
 } gb_gpu_share;
 
 typedef struct gb_gpu_launch {
-    int step;                      /* index into plan->step; launches are in step order */
+    int step;                      /* index into plan->step; launches are in step order, those that
+                                      run once before the others */
     int n_shares;                  /* 0: it is the step's alone, else step is the first's */
     const gb_gpu_share *share;
     int kernel;                    /* index into gb_gpu_program.kernel */
@@ -80,10 +81,12 @@ typedef struct gb_gpu_launch {
     const int32_t *params;         /* kernel->n_params words (floats as their bits) */
     uint32_t groups[3];            /* all at least 1 */
     double work; /* what it does, by estimate, in operations; a byte moved counts for several */
+    bool once;   /* its results stay until the program is renewed */
 } gb_gpu_launch;
 
 typedef struct gb_gpu_program {
     int n_kernels, n_launches;
+    int n_once;            /* the first ones: they run when the program begins or is renewed */
     gb_gpu_kernel *kernel; /* distinct texts */
     gb_gpu_launch *launch;
     void *memory; /* owns everything */

@@ -125,8 +125,9 @@ static int row_words(const gb_joint *j)
 /* Takes the next launch in; where it cannot, j is as it was. */
 static bool take(gb_joint *j)
 {
-    if (j->first + j->n == j->b->program->n_launches || j->n == MAX_LAUNCHES || !suits(j, j->n))
-        return false;
+    const gb_gpu_program *p = j->b->program;
+    const int end = j->first < p->n_once ? p->n_once : p->n_launches;
+    if (j->first + j->n == end || j->n == MAX_LAUNCHES || !suits(j, j->n)) return false;
     const gb_gpu_launch *l = launch_of(j, j->n);
     const gb_gpu_kernel *k = kernel_of(j, j->n);
     gb_joint next = *j;
@@ -237,6 +238,7 @@ static bool make(const gb_joint *j, gb_gpu_launch *launch)
         .n_shares = j->n,
         .share = make_shares(j),
         .work = j->work,
+        .once = launch_of(j, 0)->once,
         .kernel = add_kernel(j),
         .binding = gb_arena_copy(j->b->arena, j->buffer, sizeof *j->buffer * (size_t)j->n_buffers),
         .params = make_params(j),
@@ -269,8 +271,9 @@ gb_status gb_gpu_join(gb_gpu_builder *b)
     gb_gpu_program *p = b->program;
     gb_gpu_launch *launch = gb_arena_alloc(b->arena, sizeof *launch * (size_t)(p->n_launches + 1));
     bool ok = launch != NULL;
-    int n = 0;
+    int n = 0, n_once = 0;
     for (int i = 0; ok && i < p->n_launches; n++) {
+        if (i == p->n_once) n_once = n;
         gb_joint row = {.n = 0}, side = longest(b, i, false);
         if (gb_gpu_wide_items(b->caps)) row = longest(b, i, true);
         const gb_joint *j = row.n > side.n ? &row : &side;
@@ -281,6 +284,7 @@ gb_status gb_gpu_join(gb_gpu_builder *b)
         i += j->n > 1 ? j->n : 1;
     }
     if (ok) {
+        p->n_once = p->n_once == p->n_launches ? n : n_once;
         p->launch = launch;
         p->n_launches = n;
         ok = drop_kernels(b);

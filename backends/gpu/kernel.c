@@ -209,6 +209,22 @@ void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, g
     bind_window(k, name, w, w.offset, storage);
 }
 
+void gb_gk_packed(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_gk_access access)
+{
+    const gb_step *s = k->b->step;
+    if (!s->packed_bytes) {
+        gb_gk_scratch(k, name, k->b->packed_at + offset, count, GB_S_F32, access);
+        return;
+    }
+    gb_gpu_binding w = {.buffer = s->packed.buffer,
+                        .offset = s->packed.offset + offset,
+                        .bytes = (uint64_t)count * 4,
+                        .read = access & GB_READ,
+                        .write = access & GB_WRITE};
+    k->once = k->once || w.write;
+    bind_window(k, name, w, w.offset, GB_S_F32);
+}
+
 void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count)
 {
     static const char *const space[] = {
@@ -381,7 +397,8 @@ static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_
 static bool add_launch(gb_gk *k, int kernel, const int64_t groups[3])
 {
     gb_gpu_program *p = k->b->program;
-    gb_gpu_launch l = {.step = k->b->step_index, .kernel = kernel};
+    gb_gpu_launch l = {
+        .step = k->b->step_index, .kernel = kernel, .once = k->once || k->b->step->once};
     for (int d = 0; d < 3; d++) l.groups[d] = (uint32_t)groups[d];
     l.binding = gb_arena_copy(k->b->arena, k->binding, (size_t)k->n_bindings * sizeof *l.binding);
     l.params = gb_arena_copy(k->b->arena, k->param, (size_t)(k->n_params + 1) * sizeof *l.params);

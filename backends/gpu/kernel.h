@@ -31,6 +31,7 @@ typedef struct gb_gpu_builder {
     const gb_plan *plan;
     const gb_step *step; /* the one being lowered, and its index */
     int step_index;
+    uint64_t packed_at; /* in its scratch, where its inputs do not stay */
     gb_arena *arena;
     gb_gpu_program *program;
     int cap_kernels, cap_launches;
@@ -56,6 +57,7 @@ typedef struct gb_gk {
     int32_t param[GB_GK_MAX_PARAMS];
     uint8_t views[GB_GPU_MAX_BINDINGS]; /* of each binding: bit 1 for pairs, bit 2 for fours */
     bool uses_random, uses_math, uses_subgroups;
+    bool once; /* it makes what stays */
     size_t common;    /* characters of the text before what is this kernel's own */
     gb_status status; /* the first failure */
 } gb_gk;
@@ -74,6 +76,9 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width);
 /* A part of the step's scratch, count elements from byte offset on. */
 void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,
                    gb_gk_access access);
+/* A part of what is made of in[1] alone, the variant's `packed` bytes: see gb_gpu_variant. The kernel
+ * that writes it does so once per version of the input where the plan says that it stays. */
+void gb_gk_packed(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_gk_access access);
 /* An array in shared memory. */
 void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count);
 /* Defines macro as statements that compute expr: results are r0, r1, …. in[k] is the text of

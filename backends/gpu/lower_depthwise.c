@@ -100,7 +100,7 @@ bool gb_depthwise_wanted(const gb_gpu_caps *caps, const gb_step *step)
     return gb_gpu_wide_items(caps) ? n == 1 : depth < 8 || n < 8;
 }
 
-uint64_t gb_depthwise_scratch(const gb_gpu_caps *caps, const gb_step *step)
+uint64_t gb_depthwise_packed(const gb_gpu_caps *caps, const gb_step *step)
 {
     const int64_t *w = step->in[1].dim;
     (void)caps;
@@ -142,7 +142,7 @@ static gb_status lower_taps(gb_gpu_builder *b, const gb_depthwise *d)
     gb_gk_begin(&k, b);
     gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_image(&k, "i1", &s->in[1], GB_READ);
-    gb_gk_scratch(&k, "taps", 0, count, GB_S_F32, GB_WRITE);
+    gb_gk_packed(&k, "taps", 0, count, GB_WRITE);
     gb_gk_param(&k, "COUNT", count);
     gb_gk_param(&k, "CHANNELS", s->out[0].dim[1]);
     gb_gk_param(&k, "KERNEL_H", w[2]);
@@ -172,7 +172,7 @@ gb_status gb_lower_depthwise(gb_gpu_builder *b)
     gb_gk_begin(&k, b);
     define_strips(&k, &d, v->kernel[1]);
     gb_gk_image(&k, "i0", x, GB_READ);
-    gb_gk_scratch(&k, "taps", 0, w[0] * w[1] * w[2] * w[3], GB_S_F32, GB_READ);
+    gb_gk_packed(&k, "taps", 0, w[0] * w[1] * w[2] * w[3], GB_READ);
     gb_gk_image_result(&k, s);
     gb_value_load(&k, "LOAD_IMAGE", "i0", x->storage, gb_fours(x, 1), d.width);
     gb_value_load(&k, "LOAD_TAP", "taps", GB_S_F32, true, d.width);

@@ -86,11 +86,17 @@ static gb_halo matmul_copy(const gb_operand *image)
 
 uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
-    gb_panel p;
     const gb_operand run = widened_run(&step->in[0]);
     const gb_halo copy = matmul_copy(&run);
+    (void)caps;
+    return gb_halo_bytes(&copy);
+}
+
+uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_panel p;
     plan_matmul(&p, caps, step);
-    return gb_halo_bytes(&copy) + packed_bytes(&p, matmul_packs(&p, step));
+    return packed_bytes(&p, matmul_packs(&p, step));
 }
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -115,9 +121,9 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     gb_space_op(&pack.batch, "p", p.batch.stride[1]);
     const gb_operand run = widened_run(&s->in[0]);
     const gb_halo copy = matmul_copy(&run);
-    const uint64_t at = gb_halo_bytes(&copy), bytes = packed_bytes(&p, matmul_packs(&p, s));
+    const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
     gb_status status = gb_halo_copy(b, &copy);
-    if (status == GB_OK) status = gb_panel_pack(b, &p, &pack, *y, at, bytes);
+    if (status == GB_OK) status = gb_panel_pack(b, &p, &pack, 0, bytes);
     if (status != GB_OK) return status;
 
     gb_place place[GB_MAX_STEP_IN + 1];
@@ -130,7 +136,7 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
         gb_halo_bind(&k, "a", &copy);
     else
         gb_gk_operand(&k, "a", &s->in[0], GB_READ);
-    gb_gk_scratch(&k, "b", at, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
+    gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &p);
     gb_panel_result(&k, s, place);
@@ -237,17 +243,25 @@ uint64_t gb_conv_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_conv_plan c;
     plan_either(&c, caps, step);
-    return gb_halo_bytes(&c.halo) + packed_bytes(&c.p, step->u.conv.groups);
+    return gb_halo_bytes(&c.halo);
 }
 
-/* The product of a planned window; the halo is there. The filter's panels go to byte offset at. */
+uint64_t gb_conv_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_conv_plan c;
+    plan_either(&c, caps, step);
+    return packed_bytes(&c.p, step->u.conv.groups);
+}
+
+/* The product of a planned window; the halo is there. The filter's panels lie from byte `at` of
+ * what is packed. */
 static gb_status lower_window(gb_gpu_builder *b, const gb_conv_plan *c, uint64_t at,
                               const char *name)
 {
     const gb_step *s = b->step;
     const uint64_t bytes = packed_bytes(&c->p, s->u.conv.groups);
     gb_gk k;
-    gb_status status = bytes ? gb_panel_pack(b, &c->p, &c->pack, s->in[1], at, bytes) : GB_OK;
+    gb_status status = bytes ? gb_panel_pack(b, &c->p, &c->pack, at, bytes) : GB_OK;
     if (status != GB_OK) return status;
     gb_place place[GB_MAX_STEP_IN + 1];
     for (int i = 0; i <= s->n_in; i++) {
@@ -257,7 +271,7 @@ static gb_status lower_window(gb_gpu_builder *b, const gb_conv_plan *c, uint64_t
     gb_gk_begin(&k, b);
     gb_halo_bind(&k, "a", &c->halo);
     if (bytes)
-        gb_gk_scratch(&k, "b", at, (int64_t)(bytes / 4), GB_S_F32, GB_READ);
+        gb_gk_packed(&k, "b", at, (int64_t)(bytes / 4), GB_READ);
     else if (s->in[1].storage == GB_S_F32)
         gb_gk_operand(&k, "b", &s->in[1], GB_READ); /* no tap: it is not read */
     else
@@ -274,7 +288,7 @@ gb_status gb_lower_conv_panel(gb_gpu_builder *b)
     plan_either(&c, b->caps, b->step);
     gb_status status = gb_halo_copy(b, &c.halo);
     return status == GB_OK
-               ? lower_window(b, &c, gb_halo_bytes(&c.halo),
+               ? lower_window(b, &c, 0,
                               b->step->kind == GB_STEP_CONV ? "conv.panel" : "conv_input.panel")
                : status;
 }
@@ -362,16 +376,26 @@ bool gb_conv_phases_applies(const gb_gpu_caps *caps, const gb_step *step)
            takes_conv(caps, step);
 }
 
-/* The panels of one phase after the other lie at the same place: launches run in order. */
 uint64_t gb_conv_phases_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
-    gb_conv_plan c;
     const gb_halo halo = phases_halo(step);
-    gb_step whole = *step;
-    const gb_phase p[2] = {{.taps = step->u.conv.kernel[0]}, {.taps = step->u.conv.kernel[1]}};
-    c.halo = halo;
-    plan_phase(&c, caps, &whole, p);
-    return gb_halo_bytes(&halo) + packed_bytes(&c.p, step->u.conv.groups);
+    (void)caps;
+    return gb_halo_bytes(&halo);
+}
+
+uint64_t gb_conv_phases_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_conv_plan c = {.halo = phases_halo(step)};
+    uint64_t bytes = 0;
+    for (int64_t y = 0; y < step->u.conv.stride[0]; y++)
+        for (int64_t x = 0; x < step->u.conv.stride[1]; x++) {
+            const gb_phase p[2] = {phase_of(step, 0, y), phase_of(step, 1, x)};
+            gb_step part = *step;
+            if (!p[0].count || !p[1].count) continue;
+            plan_phase(&c, caps, &part, p);
+            bytes += packed_bytes(&c.p, step->u.conv.groups);
+        }
+    return bytes;
 }
 
 gb_status gb_lower_conv_phases(gb_gpu_builder *b)
@@ -380,6 +404,7 @@ gb_status gb_lower_conv_phases(gb_gpu_builder *b)
     const gb_window *v = &s->u.conv;
     gb_conv_plan c = {.halo = phases_halo(s)};
     gb_status status = gb_halo_copy(b, &c.halo);
+    uint64_t panels = 0;
     int64_t at[2];
     for (at[0] = 0; at[0] < v->stride[0]; at[0]++)
         for (at[1] = 0; at[1] < v->stride[1] && status == GB_OK; at[1]++) {
@@ -390,7 +415,8 @@ gb_status gb_lower_conv_phases(gb_gpu_builder *b)
             take_phase(&part.out[0], v, at, p);
             plan_phase(&c, b->caps, &part, p);
             b->step = &part;
-            status = lower_window(b, &c, gb_halo_bytes(&c.halo), "conv_input.phases");
+            status = lower_window(b, &c, panels, "conv_input.phases");
+            panels += packed_bytes(&c.p, v->groups);
             b->step = s;
         }
     return status;
@@ -456,8 +482,14 @@ uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_filter_plan f;
     plan_filter(&f, caps, step);
-    return gb_halo_bytes(&f.halo) + f.parts +
-           (f.packed ? packed_bytes(&f.p, step->u.conv.groups) : 0);
+    return gb_halo_bytes(&f.halo) + f.parts;
+}
+
+uint64_t gb_filter_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_filter_plan f;
+    plan_filter(&f, caps, step);
+    return f.packed ? packed_bytes(&f.p, step->u.conv.groups) : 0;
 }
 
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -492,16 +524,15 @@ gb_status gb_lower_filter_panel(gb_gpu_builder *b)
     gb_filter_plan f;
     gb_gk k;
     plan_filter(&f, b->caps, s);
-    const uint64_t parts_at = gb_halo_bytes(&f.halo), pack_at = parts_at + f.parts;
+    const uint64_t parts_at = gb_halo_bytes(&f.halo);
     const uint64_t packed = f.packed ? packed_bytes(&f.p, s->u.conv.groups) : 0;
     gb_status status = gb_halo_copy(b, &f.halo);
-    if (status == GB_OK && f.packed)
-        status = gb_panel_pack(b, &f.p, &f.pack, s->in[1], pack_at, packed);
+    if (status == GB_OK && f.packed) status = gb_panel_pack(b, &f.p, &f.pack, 0, packed);
     if (status != GB_OK) return status;
     gb_gk_begin(&k, b);
     gb_halo_bind(&k, "a", &f.halo);
     if (f.packed)
-        gb_gk_scratch(&k, "b", pack_at, (int64_t)(packed / 4), GB_S_F32, GB_READ);
+        gb_gk_packed(&k, "b", 0, (int64_t)(packed / 4), GB_READ);
     else
         gb_gk_operand(&k, "b", &s->in[1], GB_READ);
     gb_gk_scratch(&k, "o0", parts_at, (int64_t)(f.parts / 4), GB_S_F32, GB_WRITE);

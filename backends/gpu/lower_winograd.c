@@ -117,10 +117,11 @@ typedef struct gb_winograd {
     gb_tiles tiles;
     int64_t images, chunk; /* all of them, and of one chunk */
     int64_t pad[2];
-    gb_panel p;          /* the product of one chunk */
-    int64_t pitch;       /* columns of whole panels */
-    uint64_t b_at, c_at; /* the second factor and the products in the scratch; the first is at 0 */
-    uint64_t bytes;
+    gb_panel p;             /* the product of one chunk */
+    int64_t pitch;          /* columns of whole panels */
+    uint64_t b_at, c_at;    /* the second factor, where it is no filter, and the products in the
+                               scratch; the first factor is at 0 */
+    uint64_t bytes, packed; /* of the scratch; of transformed filters */
 } gb_winograd;
 
 static const gb_tiling *tiling_of(const gb_step *s)
@@ -175,8 +176,8 @@ static void plan_pixels(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
     w->p.b_step = gb_panel_width(&w->p);
     w->p.b_panel = k * w->p.b_step;
     plan_places(w, rows * k, k * w->pitch, rows * w->pitch);
-    w->b_at = gb_align256((uint64_t)(w->tiles.places * rows * k) * 4);
-    w->c_at = w->b_at + gb_align256((uint64_t)(w->tiles.places * k * w->pitch) * 4);
+    w->packed = gb_align256((uint64_t)(w->tiles.places * k * w->pitch) * 4);
+    w->b_at = w->c_at = gb_align256((uint64_t)(w->tiles.places * rows * k) * 4);
     w->bytes = w->c_at + gb_align256((uint64_t)(w->tiles.places * rows * w->pitch) * 4);
 }
 
@@ -267,7 +268,7 @@ static gb_status lower_taps(gb_gpu_builder *b, const gb_winograd *w)
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_operand(&k, "w", f, GB_READ);
-    gb_gk_scratch(&k, "u", w->b_at, w->tiles.places * depth * w->pitch, GB_S_F32, GB_WRITE);
+    gb_gk_packed(&k, "u", 0, w->tiles.places * depth * w->pitch, GB_WRITE);
     gb_gk_define(&k, "FULL", "%d", m.rows);
     gb_gk_define(&k, "PANEL", "%d", (int)gb_panel_width(&w->p));
     gb_gk_define(&k, "LANE", "0");
@@ -299,7 +300,10 @@ static gb_status lower_product(gb_gpu_builder *b, const gb_winograd *w, int64_t 
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_scratch(&k, "a", 0, (int64_t)(w->b_at / 4), GB_S_F32, GB_READ);
-    gb_gk_scratch(&k, "b", w->b_at, (int64_t)((w->c_at - w->b_at) / 4), GB_S_F32, GB_READ);
+    if (filter)
+        gb_gk_scratch(&k, "b", w->b_at, (int64_t)((w->c_at - w->b_at) / 4), GB_S_F32, GB_READ);
+    else
+        gb_gk_packed(&k, "b", 0, (int64_t)(w->packed / 4), GB_READ);
     gb_gk_scratch(&k, "o0", w->c_at, (int64_t)((w->bytes - w->c_at) / 4), GB_S_F32,
                   GB_READ | GB_WRITE);
     gb_panel_define(&k, &p);
@@ -379,6 +383,13 @@ uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step)
     gb_winograd w;
     plan_any(&w, caps, step);
     return w.bytes;
+}
+
+uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_winograd w;
+    plan_any(&w, caps, step);
+    return w.packed;
 }
 
 gb_status gb_lower_winograd(gb_gpu_builder *b)

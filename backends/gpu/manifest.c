@@ -23,7 +23,7 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_REDUCE, "reduce.lanes", NULL, gb_reduce_scratch, gb_lower_reduce},
     {GB_STEP_ARGREDUCE, "argreduce.item", gb_argreduce_applies, NULL, gb_lower_argreduce},
     {GB_STEP_MATMUL, "matmul.panel", gb_matmul_panel_applies, gb_matmul_panel_scratch,
-     gb_lower_matmul_panel},
+     gb_lower_matmul_panel, .packed = gb_matmul_panel_packed},
     {GB_STEP_MATMUL, "matmul.tile128", .family = &gb_matmul_tiles, .member = GB_TILE_128},
     {GB_STEP_MATMUL, "matmul.tile64", .family = &gb_matmul_tiles, .member = GB_TILE_64},
     {GB_STEP_MATMUL, "matmul.tile32", .family = &gb_matmul_tiles, .member = GB_TILE_32},
@@ -33,10 +33,12 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_MATMUL, "matmul.block", gb_matmul_block_applies, NULL, gb_lower_matmul_block,
      lanes_of_a_gpu},
     {GB_STEP_MATMUL, "matmul.item", gb_matmul_item_applies, NULL, gb_lower_matmul_item},
-    {GB_STEP_CONV, "conv.depthwise", gb_depthwise_applies, gb_depthwise_scratch, gb_lower_depthwise,
-     gb_depthwise_wanted},
-    {GB_STEP_CONV, "conv.winograd", gb_winograd_applies, gb_winograd_scratch, gb_lower_winograd},
-    {GB_STEP_CONV, "conv.panel", gb_conv_panel_applies, gb_conv_panel_scratch, gb_lower_conv_panel},
+    {GB_STEP_CONV, "conv.depthwise", gb_depthwise_applies, NULL, gb_lower_depthwise,
+     gb_depthwise_wanted, .packed = gb_depthwise_packed},
+    {GB_STEP_CONV, "conv.winograd", gb_winograd_applies, gb_winograd_scratch, gb_lower_winograd,
+     .packed = gb_winograd_packed},
+    {GB_STEP_CONV, "conv.panel", gb_conv_panel_applies, gb_conv_panel_scratch, gb_lower_conv_panel,
+     .packed = gb_conv_panel_packed},
     {GB_STEP_CONV, "conv.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV, "conv.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV, "conv.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -45,14 +47,14 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV, "conv.lanes", gb_conv_lanes_applies, NULL, gb_lower_conv_lanes},
     {GB_STEP_CONV, "conv.block", gb_conv_block_applies, NULL, gb_lower_conv_block, lanes_of_a_gpu},
     {GB_STEP_CONV, "conv.item", gb_conv_item_applies, NULL, gb_lower_conv_item},
-    {GB_STEP_CONV_INPUT, "conv_input.depthwise", gb_depthwise_applies, gb_depthwise_scratch,
-     gb_lower_depthwise, gb_depthwise_wanted},
+    {GB_STEP_CONV_INPUT, "conv_input.depthwise", gb_depthwise_applies, NULL, gb_lower_depthwise,
+     gb_depthwise_wanted, .packed = gb_depthwise_packed},
     {GB_STEP_CONV_INPUT, "conv_input.winograd", gb_winograd_applies, gb_winograd_scratch,
-     gb_lower_winograd},
+     gb_lower_winograd, .packed = gb_winograd_packed},
     {GB_STEP_CONV_INPUT, "conv_input.phases", gb_conv_phases_applies, gb_conv_phases_scratch,
-     gb_lower_conv_phases},
+     gb_lower_conv_phases, .packed = gb_conv_phases_packed},
     {GB_STEP_CONV_INPUT, "conv_input.panel", gb_conv_panel_applies, gb_conv_panel_scratch,
-     gb_lower_conv_panel},
+     gb_lower_conv_panel, .packed = gb_conv_panel_packed},
     {GB_STEP_CONV_INPUT, "conv_input.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_INPUT, "conv_input.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_INPUT, "conv_input.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -67,7 +69,7 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV_FILTER, "conv_filter.winograd", gb_winograd_applies, gb_winograd_scratch,
      gb_lower_winograd_filter},
     {GB_STEP_CONV_FILTER, "conv_filter.panel", gb_filter_panel_applies, gb_filter_panel_scratch,
-     gb_lower_filter_panel},
+     gb_lower_filter_panel, .packed = gb_filter_panel_packed},
     {GB_STEP_CONV_FILTER, "conv_filter.tile128", .family = &gb_filter_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_FILTER, "conv_filter.tile64", .family = &gb_filter_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_FILTER, "conv_filter.tile32", .family = &gb_filter_tiles, .member = GB_TILE_32},
@@ -143,7 +145,13 @@ uint64_t gb_gpu_scratch(const gb_gpu_caps *caps, const gb_gpu_variant *v, const 
     return v->scratch ? v->scratch(caps, step) : 0;
 }
 
+uint64_t gb_gpu_packed(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step)
+{
+    return v->packed ? (v->packed(caps, step) + 255) / 256 * 256 : 0;
+}
+
 gb_status gb_gpu_lower(gb_gpu_builder *b, const gb_gpu_variant *v)
 {
+    b->packed_at = (gb_gpu_scratch(b->caps, v, b->step) + 255) / 256 * 256;
     return v->family ? v->family->lower(b, v->member) : v->lower(b);
 }

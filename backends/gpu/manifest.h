@@ -24,6 +24,9 @@ typedef struct gb_gpu_variant {
     bool (*wanted)(const gb_gpu_caps *caps, const gb_step *step);
     const gb_gpu_family *family; /* instead of the functions above */
     int member;
+    /* Bytes of what it makes of in[1] alone (filters, packed or transformed): behind the scratch,
+     * or, where the input stays the same from run to run, kept between them. NULL: none. */
+    uint64_t (*packed)(const gb_gpu_caps *caps, const gb_step *step);
 } gb_gpu_variant;
 
 /* Ordered: of those that apply and are wanted the first is taken, unless another one is forced. */
@@ -40,6 +43,7 @@ static inline bool gb_rounds_fit(const gb_gpu_caps *caps, int64_t rounds)
 }
 
 uint64_t gb_gpu_scratch(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step);
+uint64_t gb_gpu_packed(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step);
 gb_status gb_gpu_lower(gb_gpu_builder *b, const gb_gpu_variant *v);
 
 static inline int64_t gb_div_up(int64_t a, int64_t b)
@@ -109,20 +113,24 @@ gb_status gb_lower_filter_lanes(gb_gpu_builder *b);
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_panel(gb_gpu_builder *b);
 bool gb_conv_panel_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
 uint64_t gb_conv_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_conv_panel_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_panel(gb_gpu_builder *b);
 bool gb_conv_phases_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_conv_phases_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_conv_phases_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_conv_phases(gb_gpu_builder *b);
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_filter_panel_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_filter_panel_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_filter_panel(gb_gpu_builder *b);
 
 bool gb_depthwise_applies(const gb_gpu_caps *caps, const gb_step *step); /* and to the input */
 bool gb_depthwise_wanted(const gb_gpu_caps *caps, const gb_step *step);  /* all three */
-uint64_t gb_depthwise_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_depthwise_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_depthwise(gb_gpu_builder *b);
 bool gb_depthwise_filter_applies(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_depthwise_filter_scratch(const gb_gpu_caps *caps, const gb_step *step);
@@ -130,6 +138,7 @@ gb_status gb_lower_depthwise_filter(gb_gpu_builder *b);
 
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step); /* all three convolutions */
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);
 gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
 

@@ -169,16 +169,16 @@ static void stride(gb_gk *k, const char *name, int64_t v)
         gb_gk_param(k, name, v);
 }
 
-gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from,
-                        gb_operand source, uint64_t offset, uint64_t bytes)
+gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from, uint64_t offset,
+                        uint64_t bytes)
 {
     gb_gk k;
     gb_gk_begin(&k, b);
     const int64_t block = gb_max(1, 8192 / gb_panel_width(p)), batch = gb_space_count(&from->batch);
     const int64_t groups[3] = {gb_panel_count(p), gb_div_up(gb_panel_k(p), block), batch};
     gb_gk_param(&k, "PANEL", gb_panel_width(p));
-    gb_gk_operand(&k, "b", &source, GB_READ);
-    gb_gk_scratch(&k, "p", offset, (int64_t)(bytes / 4), GB_S_F32, GB_WRITE);
+    gb_gk_operand(&k, "b", &b->step->in[1], GB_READ);
+    gb_gk_packed(&k, "p", offset, (int64_t)(bytes / 4), GB_WRITE);
     gb_gk_param(&k, "N", p->n);
     gb_gk_param(&k, "K_BLOCK", block);
     three(&k, "K", from->k);

@@ -43,9 +43,9 @@ typedef struct gb_pack { /* B before packing: p's k levels and columns, and an o
     gb_space batch; /* operands b and p */
 } gb_pack;
 
-/* Packs source into the step's scratch. */
-gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from,
-                        gb_operand source, uint64_t offset, uint64_t bytes);
+/* Packs the step's in[1], to byte offset of what is packed. */
+gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from, uint64_t offset,
+                        uint64_t bytes);
 
 /* An image as the window walks it: with its halo, spread where a strided gradient needs it. */
 typedef struct gb_halo {

@@ -52,9 +52,12 @@ void gb_gpu_query(const gb_gpu_caps *caps, const gb_step *step, gb_answer *answe
         snprintf(answer->reason, sizeof answer->reason, "%s", why);
         return;
     }
-    uint64_t scratch = gb_gpu_scratch(caps, v, step);
+    const uint64_t packed = gb_gpu_packed(caps, v, step);
+    const bool stays = step->fixed >> 1 & 1;
     answer->ok = true;
-    answer->scratch_bytes = (scratch + 255) / 256 * 256;
+    answer->packed_bytes = stays ? packed : 0;
+    answer->scratch_bytes =
+        (gb_gpu_scratch(caps, v, step) + 255) / 256 * 256 + (stays ? 0 : packed);
     snprintf(answer->variant, sizeof answer->variant, "%s", v->name);
 }
 
@@ -66,6 +69,25 @@ static gb_status lower_step(gb_gpu_builder *b)
         return gb_fail(b->err, GB_UNSUPPORTED, b->step->path, NULL, "%s step: %s",
                        gb_step_kind_name(b->step->kind), answer.reason);
     return gb_gpu_lower(b, gb_gpu_pick(b->caps, b->step));
+}
+
+/* Launches that run once go first, so that a run can begin behind them. Where a driver runs steps
+ * by itself between launches, order is all that it has to go by: then all launches run always. */
+static bool once_first(gb_gpu_builder *b)
+{
+    gb_gpu_program *p = b->program;
+    for (int i = 0; b->caps->elsewhere && i < b->plan->n_steps; i++)
+        if (b->caps->elsewhere(&b->plan->step[i])) return true;
+    gb_gpu_launch *launch = gb_arena_alloc(b->arena, sizeof *launch * (size_t)(p->n_launches + 1));
+    if (!launch) return false;
+    int n = 0;
+    for (int once = 1; once >= 0; once--) {
+        for (int i = 0; i < p->n_launches; i++)
+            if (p->launch[i].once == once) launch[n++] = p->launch[i];
+        if (once) p->n_once = n;
+    }
+    p->launch = launch;
+    return true;
 }
 
 gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
@@ -88,6 +110,8 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
         s = lower_step(&b);
     }
     if (s == GB_OK) gb_gpu_estimate(p, plan);
+    if (s == GB_OK && !once_first(&b))
+        s = gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     if (s == GB_OK && !caps->apart) s = gb_gpu_join(&b);
     if (s == GB_OK)
         *program = p;

@@ -420,6 +420,7 @@ const gb_backend gb_opencl_backend = {
     .program_create = gb_cl_program_create,
     .program_destroy = gb_cl_program_destroy,
     .program_bind = gb_cl_program_bind,
+    .program_renew = gb_cl_program_renew,
     .program_run = gb_cl_program_run,
     .program_time = gb_cl_program_time,
     .program_kernels = gb_cl_program_kernels,

@@ -54,6 +54,7 @@ gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
 void gb_cl_program_destroy(gb_backend_program *prog);
 gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                              gb_error *err);
+void gb_cl_program_renew(gb_backend_program *prog);
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_cl_program_kernels(const gb_backend_program *prog);

@@ -14,6 +14,7 @@ struct gb_backend_program {
     cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
     gb_cl_blast *blast;  /* products by CLBlast, in order of their steps */
     int n_blasts;
+    bool ready; /* what launches that run once make is there */
 };
 
 void gb_cl_program_destroy(gb_backend_program *prog)
@@ -125,9 +126,20 @@ gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const 
             if (code) return gb_cl_fail(prog->dev, err, code, "binding a buffer");
         }
     }
+    prog->ready = false;
     for (int i = 0; i < prog->n_blasts; i++)
         for (int k = 0; k < 3; k++) prog->blast[i].mem[k] = buffers[prog->blast[i].buffer[k]]->mem;
     return GB_OK;
+}
+
+void gb_cl_program_renew(gb_backend_program *prog)
+{
+    prog->ready = false;
+}
+
+static int first_launch(const gb_backend_program *p)
+{
+    return p->ready ? p->gpu->n_once : 0;
 }
 
 static cl_int enqueue(gb_backend_program *p, int i, cl_command_queue queue, cl_event *event)
@@ -155,12 +167,13 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
 {
     cl_int code = CL_SUCCESS;
     int blast = 0;
-    for (int i = 0; i < prog->gpu->n_launches && !code; i++) {
+    for (int i = first_launch(prog); i < prog->gpu->n_launches && !code; i++) {
         code = enqueue_blasts(prog, prog->gpu->launch[i].step, &blast);
         if (!code) code = enqueue(prog, i, prog->dev->queue, NULL);
     }
     if (!code) code = enqueue_blasts(prog, prog->n_steps, &blast);
     if (!code) code = clFlush(prog->dev->queue);
+    prog->ready = !code;
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
 }
 
@@ -206,17 +219,19 @@ gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *
     if (!event) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for events");
     for (int i = 0; i < prog->n_steps; i++) span[i] = (gb_span){0};
     int blast = 0;
-    for (int i = 0; i < prog->gpu->n_launches && !code; i++) {
+    const int first = first_launch(prog);
+    for (int i = first; i < prog->gpu->n_launches && !code; i++) {
         code = time_blasts(prog, prog->gpu->launch[i].step, &blast, span);
         if (!code) code = enqueue(prog, i, dev->timing, &event[i]);
     }
     if (!code) code = time_blasts(prog, prog->n_steps, &blast, span);
     if (!code) code = clFinish(dev->timing);
-    for (int i = 0; i < prog->gpu->n_launches && event[i]; i++) {
+    for (int i = first; i < prog->gpu->n_launches && event[i]; i++) {
         if (!code) code = measure(event[i], &prog->gpu->launch[i], &origin, span);
         clReleaseEvent(event[i]);
     }
     free(event);
+    prog->ready = !code;
     return code ? gb_cl_fail(dev, err, code, "timing a program") : GB_OK;
 }
 

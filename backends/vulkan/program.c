@@ -32,6 +32,8 @@ struct gb_backend_program {
     int n_parts;
     int *part;                 /* the first portion of each, and n_portions at the end */
     VkCommandBuffer *commands; /* by part */
+    int once_portions, once_parts; /* the first ones: of launches that run once */
+    bool ready;                    /* what these make is there */
 };
 
 /* --- making --- */
@@ -180,12 +182,13 @@ static gb_status divide(gb_backend_program *p, const gb_plan *plan, gb_error *er
         const double more = work_of(g, plan, i);
         add_portions(p, i, more);
         for (int k = first; k < p->n_portions; k++) {
-            if (k > 0 && work >= PART_WORK) {
+            if (k > 0 && (work >= PART_WORK || (i == g->n_once && k == first))) {
                 p->part[p->n_parts++] = k;
                 work = 0;
             }
             work += more / (p->n_portions - first);
         }
+        if (i + 1 == g->n_once) p->once_portions = p->n_portions, p->once_parts = p->n_parts;
     }
     p->part[p->n_parts] = p->n_portions;
     p->commands = calloc((size_t)p->n_parts, sizeof *p->commands);
@@ -386,6 +389,7 @@ gb_status gb_vk_program_bind(gb_backend_program *p, gb_backend_buffer *const *bu
     memcpy(copy, buffers, bytes);
     free(p->buffer);
     p->buffer = copy;
+    p->ready = false;
     for (int i = 0; i < p->gpu->n_launches; i++) write_set(p, i);
     status = record(p, err);
     if (status) {
@@ -399,10 +403,28 @@ gb_status gb_vk_program_run(gb_backend_program *p, gb_error *err)
 {
     if (!p->buffer)
         return gb_fail(err, GB_INTERNAL, "program", NULL, "a program runs before it is bound");
-    return gb_vk_submit(p->dev, p->commands, p->n_parts, err);
+    const int first = p->ready ? p->once_parts : 0;
+    gb_status status = gb_vk_submit(p->dev, p->commands + first, p->n_parts - first, err);
+    p->ready = status == GB_OK;
+    return status;
+}
+
+void gb_vk_program_renew(gb_backend_program *p)
+{
+    p->ready = false;
 }
 
 /* --- timing --- */
+
+/* What runs once, untimed; returns the portion that a run begins with. */
+static int record_once(gb_backend_program *p, VkCommandBuffer commands)
+{
+    for (int i = 0; i < p->once_portions && !p->ready; i++) {
+        record_portion(p, commands, &p->portion[i]);
+        gb_vk_full_barrier(p->dev, commands);
+    }
+    return p->once_portions;
+}
 
 /* Portions first … of the given step; returns the first of the next step. */
 static int record_step(gb_backend_program *p, VkCommandBuffer commands, int step, int first)
@@ -425,7 +447,7 @@ static gb_status time_on_device(gb_backend_program *p, VkCommandBuffer commands,
     gb_status status = begin(dev, commands, VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT, err);
     if (!status) {
         dev->vk.CmdResetQueryPool(commands, pool, 0, n);
-        for (int s = 0, launch = 0; s <= p->n_steps; s++) {
+        for (int s = 0, launch = record_once(p, commands); s <= p->n_steps; s++) {
             dev->vk.CmdWriteTimestamp(commands, VK_PIPELINE_STAGE_ALL_COMMANDS_BIT, pool,
                                       (uint32_t)s);
             if (s < p->n_steps) launch = record_step(p, commands, s, launch);
@@ -468,6 +490,7 @@ static gb_status time_on_host(gb_backend_program *p, VkCommandBuffer commands, g
     for (int s = 0, launch = 0; s < p->n_steps && !status; s++) {
         status = begin(dev, commands, VK_COMMAND_BUFFER_USAGE_ONE_TIME_SUBMIT_BIT, err);
         if (status) return status;
+        if (s == 0) launch = record_once(p, commands);
         launch = record_step(p, commands, s, launch);
         status = end(dev, commands, err);
         double start = now();
@@ -499,5 +522,6 @@ gb_status gb_vk_program_time(gb_backend_program *p, gb_span *span, gb_error *err
         status = time_on_host(p, commands, span, err);
     }
     dev->vk.FreeCommandBuffers(dev->handle, dev->queue.pool, 1, &commands);
+    p->ready = status == GB_OK;
     return status;
 }

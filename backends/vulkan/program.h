@@ -14,6 +14,7 @@ gb_status gb_vk_program_from(gb_backend_device *dev, gb_gpu_program *gpu, const 
 void gb_vk_program_destroy(gb_backend_program *prog);
 gb_status gb_vk_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                              gb_error *err);
+void gb_vk_program_renew(gb_backend_program *prog);
 gb_status gb_vk_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_vk_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_vk_program_kernels(const gb_backend_program *prog);
