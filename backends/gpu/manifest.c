@@ -24,6 +24,8 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_ARGREDUCE, "argreduce.item", gb_argreduce_applies, NULL, gb_lower_argreduce},
     {GB_STEP_MATMUL, "matmul.panel", gb_matmul_panel_applies, gb_matmul_panel_scratch,
      gb_lower_matmul_panel, .packed = gb_matmul_panel_packed},
+    {GB_STEP_MATMUL, "matmul.skinny", gb_matmul_skinny_applies, gb_matmul_skinny_scratch,
+     gb_lower_matmul_skinny, gb_matmul_skinny_wanted},
     {GB_STEP_MATMUL, "matmul.tile128", .family = &gb_matmul_tiles, .member = GB_TILE_128},
     {GB_STEP_MATMUL, "matmul.tile64", .family = &gb_matmul_tiles, .member = GB_TILE_64},
     {GB_STEP_MATMUL, "matmul.tile32", .family = &gb_matmul_tiles, .member = GB_TILE_32},

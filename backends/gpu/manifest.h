@@ -97,6 +97,10 @@ gb_status gb_lower_reduce_group(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
 
+bool gb_matmul_skinny_applies(const gb_gpu_caps *caps, const gb_step *step);
+bool gb_matmul_skinny_wanted(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_matmul_skinny_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_matmul_skinny(gb_gpu_builder *b);
 bool gb_matmul_block_applies(const gb_gpu_caps *caps, const gb_step *step);
 bool gb_matmul_lanes_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_block(gb_gpu_builder *b);

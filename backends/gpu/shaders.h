@@ -18,7 +18,7 @@ extern const char gb_shader_conv_filter_block[];
 extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];
 extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
 extern const char gb_shader_tile[], gb_shader_split_join[];
-extern const char gb_shader_reduce_group[];
+extern const char gb_shader_reduce_group[], gb_shader_matmul_skinny[];
 extern const char gb_shader_depthwise[], gb_shader_depthwise_taps[], gb_shader_depthwise_filter[];
 
 #endif

@@ -345,6 +345,8 @@ static const matmul_case matmuls[] = {
     {1, 40, 48, 1},        {1, 4, 6, 0},           {1, 0, 6, 5},           {3, 17, 19, 23},
     {3, 17, 19, 23, true, true}, {4, 9, 16, 20, false, false, true}, {2, 31, 33, 35, false, true, false, true},
     {1, 100, 96, 300, false, false, false, true}, {1, 10, 300, 128, true},
+    {2, 3, 70, 600, false, true, false, true}, {1, 90, 8, 700, true, false, false, true},
+    {1, 1, 40, 2100},
 };
 
 static void matmul(gb_case *c, const matmul_case *m)
