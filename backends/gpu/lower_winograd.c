@@ -1,12 +1,18 @@
 /* Winograd's convolutions: 3 × 3 windows of stride 1 as FULL × FULL products of transformed tiles,
  * one matrix product for each place of a tile. F(2×2) is as accurate as the direct way; F(4×4),
  * which multiplies less still, is not, and waits for `math: fast`. Images go through in chunks, so
- * that what lies between the kernels stays in the caches. */
+ * that what lies between the kernels stays in the caches.
+ *
+ * The products are panels where items are wide. Elsewhere they are a matrix product like any other,
+ * with places as its batch axis: whatever kernel the device wants for such a step runs it. Tiles
+ * are its rows and channels lie side by side, as in images: transforms read and write whole lines,
+ * and tiles in shared memory take either order. */
 #include <stdio.h>
 #include <string.h>
 
 #include "backends/gpu/panel.h"
 #include "backends/gpu/shaders.h"
+#include "backends/gpu/value.h"
 #include "backends/gpu/window.h"
 
 enum { TAPS = 3, MAX_FULL = 6 };
@@ -117,8 +123,11 @@ typedef struct gb_winograd {
     gb_tiles tiles;
     int64_t images, chunk; /* all of them, and of one chunk */
     int64_t pad[2];
+    bool wide;              /* items are: products by panels */
     gb_panel p;             /* the product of one chunk */
     int64_t pitch;          /* columns of whole panels */
+    int64_t lanes;          /* else: items of a group, along the channels, … */
+    uint64_t product_at;    /* … and the scratch of the product */
     uint64_t b_at, c_at;    /* the second factor, where it is no filter, and the products in the
                                scratch; the first factor is at 0 */
     uint64_t bytes, packed; /* of the scratch; of transformed filters */
@@ -130,19 +139,30 @@ static const gb_tiling *tiling_of(const gb_step *s)
 }
 
 /* As many images as have the given bytes of transformed tiles. */
-static void choose_chunk(gb_winograd *w, int64_t channels)
+static void choose_chunk(gb_winograd *w, const gb_gpu_caps *caps, int64_t channels)
 {
+    int64_t limit = INT64_C(8) << (w->wide ? 20 : 22); /* of a CPU's caches, or of a large GPU's */
+    if (!w->wide && caps->max_binding) limit = gb_min(limit, (int64_t)(caps->max_binding / 4));
     const int64_t bytes = w->tiles.places * w->tiles.height * w->tiles.width * channels * 4;
-    const int64_t chunks = gb_div_up(w->images * bytes, INT64_C(8) << 20);
+    const int64_t chunks = gb_div_up(w->images * bytes, limit);
     w->chunk = gb_div_up(w->images, gb_max(1, gb_min(chunks, w->images)));
 }
 
-static void plan_tiles(gb_winograd *w, const gb_tiling *t, const int64_t *pixels)
+static void plan_tiles(gb_winograd *w, const gb_gpu_caps *caps, const gb_tiling *t,
+                       const int64_t *pixels)
 {
-    *w = (gb_winograd){.t = t, .images = pixels[0]};
+    *w = (gb_winograd){.t = t, .images = pixels[0], .wide = gb_gpu_wide_items(caps)};
     w->tiles = (gb_tiles){.height = gb_div_up(pixels[2], t->side),
                           .width = gb_div_up(pixels[3], t->side),
                           .places = (int64_t)t->full * t->full};
+}
+
+/* Columns lie in whole panels, or as they are. */
+static void plan_columns(gb_winograd *w, const gb_gpu_caps *caps, int64_t channels)
+{
+    gb_panel_choose(&w->p, caps);
+    w->pitch = w->wide ? gb_panel_count(&w->p) * gb_panel_width(&w->p) : w->p.n;
+    w->lanes = gb_min(channels <= 32 ? 32 : 64, caps->max_local);
 }
 
 /* Strides from place to place of a, b and o0. */
@@ -159,8 +179,8 @@ static void plan_pixels(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
 {
     const bool forward = s->kind == GB_STEP_CONV;
     const int64_t k = s->in[0].dim[1], n = s->out[0].dim[1];
-    plan_tiles(w, tiling_of(s), s->out[0].dim);
-    choose_chunk(w, gb_max(k, n));
+    plan_tiles(w, caps, tiling_of(s), s->out[0].dim);
+    choose_chunk(w, caps, gb_max(k, n));
     for (int d = 0; d < 2; d++)
         w->pad[d] = forward ? s->u.conv.pad[d] : TAPS - 1 - s->u.conv.pad[d];
     const int64_t rows = w->chunk * w->tiles.height * w->tiles.width;
@@ -171,8 +191,7 @@ static void plan_pixels(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
                       .a_k = {0, 0, 1},
                       .shares = 1,
                       .share = 1};
-    gb_panel_choose(&w->p, caps);
-    w->pitch = gb_panel_count(&w->p) * gb_panel_width(&w->p);
+    plan_columns(w, caps, gb_min(k, n));
     w->p.b_step = gb_panel_width(&w->p);
     w->p.b_panel = k * w->p.b_step;
     plan_places(w, rows * k, k * w->pitch, rows * w->pitch);
@@ -185,8 +204,8 @@ static void plan_pixels(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
 static void plan_filter(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 {
     const int64_t m = s->in[0].dim[1], n = s->in[1].dim[1];
-    plan_tiles(w, tiling_of(s), s->in[1].dim);
-    choose_chunk(w, gb_max(m, n));
+    plan_tiles(w, caps, tiling_of(s), s->in[1].dim);
+    choose_chunk(w, caps, gb_max(m, n));
     for (int d = 0; d < 2; d++) w->pad[d] = s->u.conv.pad[d];
     const int64_t k = w->chunk * w->tiles.height * w->tiles.width;
     w->p = (gb_panel){.m = {1, 1, m},
@@ -196,8 +215,7 @@ static void plan_filter(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
                       .a_k = {0, 0, m},
                       .shares = 1,
                       .share = 1};
-    gb_panel_choose(&w->p, caps);
-    w->pitch = gb_panel_count(&w->p) * gb_panel_width(&w->p);
+    plan_columns(w, caps, gb_min(m, n));
     w->p.b_step = w->pitch;
     w->p.b_panel = gb_panel_width(&w->p);
     plan_places(w, k * m, k * w->pitch, m * w->pitch);
@@ -206,23 +224,99 @@ static void plan_filter(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *
     w->bytes = w->c_at + gb_align256((uint64_t)(w->tiles.places * m * w->pitch) * 4);
 }
 
-static void plan_any(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
+/* --- the product as a step of its own --- */
+
+static const gb_enode sum_node[] = {{.prim = GB_P_INPUT, .type = 'f', .imm = 0},
+                                    {.prim = GB_P_INPUT, .type = 'f', .imm = 1},
+                                    {.prim = GB_P_ADD, .type = 'f', .arg = {0, 1}}};
+static const gb_expr sum = {.node = sum_node, .n_nodes = 3, .n_in = 2, .n_out = 1, .out = {2}};
+
+static gb_operand matrix(gb_operand memory, uint64_t at, const int64_t dim[3],
+                         const int64_t stride[3])
+{
+    memory.storage = GB_S_F32;
+    memory.offset += at;
+    memory.rank = 3;
+    memcpy(memory.dim, dim, 3 * sizeof *dim);
+    memcpy(memory.stride, stride, 3 * sizeof *stride);
+    return memory;
+}
+
+/* count: rows, or of the filter's gradient k; add: to what is there. packed_at: of transformed
+ * filters in the scratch, where they do not stay. */
+static gb_step product_step(const gb_winograd *w, const gb_step *s, int64_t count, bool add,
+                            uint64_t packed_at)
+{
+    const gb_panel *p = &w->p;
+    const bool filter = s->kind == GB_STEP_CONV_FILTER, packed = !filter && s->packed_bytes > 0;
+    const int64_t places = w->tiles.places, n = p->n;
+    const int64_t m = filter ? p->m[2] : count, k = filter ? count : p->k[2];
+    const uint64_t b_at = packed ? 0 : filter ? w->b_at : packed_at;
+    gb_step step = {.kind = GB_STEP_MATMUL,
+                    .path = s->path,
+                    .phase = s->phase,
+                    .n_in = add ? 3 : 2,
+                    .n_out = 1,
+                    .expr = add ? &sum : NULL,
+                    .once = s->once,
+                    .scratch = s->scratch};
+    step.in[0] = matrix(s->scratch, 0, (const int64_t[3]){places, m, k},
+                        (const int64_t[3]){p->batch.stride[0][0], p->a_m[2], p->a_k[2]});
+    step.in[1] = matrix(packed ? s->packed : s->scratch, b_at, (const int64_t[3]){places, k, n},
+                        (const int64_t[3]){p->batch.stride[1][0], n, 1});
+    step.out[0] = matrix(s->scratch, w->c_at, (const int64_t[3]){places, m, n},
+                         (const int64_t[3]){p->batch.stride[2][0], n, 1});
+    step.in[2] = step.out[0];
+    step.scratch.offset += w->product_at;
+    return step;
+}
+
+static uint64_t product_scratch(const gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s,
+                                int64_t images, const gb_gpu_variant **v)
+{
+    const gb_step p =
+        product_step(w, s, images * w->tiles.height * w->tiles.width, w->chunk < w->images, 0);
+    *v = gb_gpu_pick(caps, &p);
+    return *v ? gb_gpu_scratch(caps, *v, &p) : 0;
+}
+
+/* The last chunk may be a small one. False: nothing runs the product. */
+static bool plan_product(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
+{
+    const gb_gpu_variant *v, *last;
+    const int64_t rest = w->images % w->chunk;
+    const uint64_t bytes = product_scratch(w, caps, s, w->chunk, &v);
+    const uint64_t more = product_scratch(w, caps, s, rest ? rest : w->chunk, &last);
+    w->product_at = w->bytes;
+    w->bytes += gb_align256(more > bytes ? more : bytes);
+    return v && last;
+}
+
+static bool plan_any(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 {
     (s->kind == GB_STEP_CONV_FILTER ? plan_filter : plan_pixels)(w, caps, s);
+    return w->wide || plan_product(w, caps, s);
 }
 
 /* --- kernels --- */
 
-/* Values are 16 channels; LOAD reads them from operand name. */
-static void define_lanes(gb_gk *k, const char *name, gb_storage storage)
+/* LOAD reads a value from operand name: 16 channels, or one and its neighbours are other items'. */
+static void define_lanes(gb_gk *k, const gb_winograd *w, const char *name, gb_storage storage)
 {
-    const char *type = storage == GB_S_F16 ? "_F16" : storage == GB_S_BF16 ? "_BF16" : "";
-    gb_gk_define(k, "VALUE", "GB_VEC");
-    gb_gk_define(k, "ZERO", "GB_VEC_ZERO");
-    gb_gk_define(k, "LANE", "0");
-    gb_gk_define(k, "LANES", "GB_VEC_WIDTH");
-    gb_gk_define(k, "WIDE", "GB_VEC_WIDTH");
-    gb_gk_define(k, "LOAD(i_)", "GB_VEC_LOAD%s(BUF_%s, AT_%s + (i_))", type, name, name);
+    const gb_value_width width = w->wide ? GB_WIDE : GB_ONE;
+    gb_value_define(k, width);
+    gb_value_load(k, "LOAD", name, storage, false, width);
+    gb_gk_define(k, "LANE", w->wide ? "0" : "GB_LOCAL(0)");
+    gb_gk_define(k, "LANES", "%d", w->wide ? (int)width : (int)w->lanes);
+    if (!w->wide) gb_gk_local(k, (uint32_t)w->lanes, 1, 1);
+}
+
+/* An item has a line of tiles, or a tile; how many groups a line has. */
+static int64_t define_columns(gb_gk *k, const gb_winograd *w)
+{
+    const int64_t columns = w->wide ? w->tiles.width : 1;
+    gb_gk_param(k, "COLUMNS", columns);
+    return gb_div_up(w->tiles.width, columns);
 }
 
 /* Images [first, first + count) of an operand to transformed tiles in the scratch. */
@@ -251,11 +345,14 @@ static gb_status lower_image(gb_gpu_builder *b, const gb_winograd *w, const gb_o
     gb_gk_param(&k, "X_W", x->stride[3]);
     gb_gk_param(&k, "PITCH", pitch);
     gb_gk_param(&k, "PLACE", rows * pitch);
-    define_lanes(&k, "x", x->storage);
-    gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, BUF_t, AT_t + (i_) * PLACE + to + c)");
+    define_lanes(&k, w, "x", x->storage);
+    const int64_t across = define_columns(&k, w);
+    gb_gk_define(&k, "PUT(i_, v_)",
+                 w->wide ? "GB_VEC_PUT(v_, BUF_t, AT_t + (i_) * PLACE + to + c)"
+                         : "ST_t((i_) * PLACE + to + c, v_)");
     define_transform(&k, m);
     return gb_gk_finish(&k, "winograd.image", gb_shader_winograd_image,
-                        (const int64_t[3]){count * w->tiles.height, 1, 1});
+                        (const int64_t[3]){count * w->tiles.height, across, 1});
 }
 
 static gb_status lower_taps(gb_gpu_builder *b, const gb_winograd *w)
@@ -263,16 +360,26 @@ static gb_status lower_taps(gb_gpu_builder *b, const gb_winograd *w)
     const gb_operand *f = &b->step->in[1];
     const bool forward = b->step->kind == GB_STEP_CONV;
     const int64_t *s = f->stride, block = 8;
-    const int64_t depth = w->p.k[2], panels = gb_panel_count(&w->p);
+    const int64_t depth = w->p.k[2];
+    const int64_t groups = w->wide ? gb_panel_count(&w->p) : gb_div_up(w->p.n, w->lanes);
     gb_matrix m = filter_matrix(w->t, TAPS);
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_operand(&k, "w", f, GB_READ);
     gb_gk_packed(&k, "u", 0, w->tiles.places * depth * w->pitch, GB_WRITE);
     gb_gk_define(&k, "FULL", "%d", m.rows);
-    gb_gk_define(&k, "PANEL", "%d", (int)gb_panel_width(&w->p));
-    gb_gk_define(&k, "LANE", "0");
-    gb_gk_define(&k, "LANES", "1");
+    if (w->wide) { /* an item has a panel, or a column */
+        gb_gk_define(&k, "PANEL", "%d", (int)gb_panel_width(&w->p));
+        gb_gk_define(&k, "PANEL_NUMBER", "GB_GROUP(0)");
+        gb_gk_define(&k, "LANE", "0");
+        gb_gk_define(&k, "LANES", "1");
+    } else {
+        gb_gk_local(&k, (uint32_t)w->lanes, 1, 1);
+        gb_gk_param(&k, "PANEL", w->p.n);
+        gb_gk_define(&k, "PANEL_NUMBER", "0");
+        gb_gk_define(&k, "LANE", "GB_GLOBAL(0)");
+        gb_gk_define(&k, "LANES", "PANEL");
+    }
     gb_gk_param(&k, "K_BLOCK", block);
     gb_gk_param(&k, "K", depth);
     gb_gk_param(&k, "N", w->p.n);
@@ -288,12 +395,25 @@ static gb_status lower_taps(gb_gpu_builder *b, const gb_winograd *w)
     gb_gk_define(&k, "PUT(i_, v_)", "ST_u((i_) * PLACE + to, v_)");
     define_transform(&k, &m);
     return gb_gk_finish(&k, "winograd.filter", gb_shader_winograd_filter,
-                        (const int64_t[3]){panels, gb_div_up(depth, block), 1});
+                        (const int64_t[3]){groups, gb_div_up(depth, block), 1});
+}
+
+static gb_status lower_matrices(gb_gpu_builder *b, const gb_winograd *w, int64_t count, bool add)
+{
+    const gb_step *s = b->step;
+    const uint64_t packed_at = b->packed_at;
+    const gb_step product = product_step(w, s, count, add, packed_at);
+    b->step = &product;
+    gb_status status = gb_gpu_lower(b, gb_gpu_pick(b->caps, &product));
+    b->step = s;
+    b->packed_at = packed_at;
+    return status;
 }
 
 /* count: rows of the product, or its k. */
 static gb_status lower_product(gb_gpu_builder *b, const gb_winograd *w, int64_t count, bool add)
 {
+    if (!w->wide) return lower_matrices(b, w, count, add);
     gb_panel p = w->p;
     const bool filter = b->step->kind == GB_STEP_CONV_FILTER;
     *(filter ? &p.k[2] : &p.m[2]) = count;
@@ -329,18 +449,19 @@ static gb_status lower_result(gb_gpu_builder *b, const gb_winograd *w, int64_t f
     gb_gk_param(&k, "FIRST_IMAGE", first);
     gb_gk_param(&k, "PITCH", w->pitch);
     gb_gk_param(&k, "PLACE", rows * w->pitch);
-    define_lanes(&k, "t", GB_S_F32);
-    gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, pixel, (i_) * WIDE)");
+    define_lanes(&k, w, "t", GB_S_F32);
+    const int64_t across = define_columns(&k, w);
+    gb_gk_define(&k, "PUT(i_, v_)", "SPREAD(v_, pixel, (i_) * WIDE)");
     define_transform(&k, &m);
     gb_gk_image_result(&k, b->step);
     return gb_gk_finish(&k, "winograd.result", gb_shader_winograd_result,
-                        (const int64_t[3]){count * w->tiles.height, 1, 1});
+                        (const int64_t[3]){count * w->tiles.height, across, 1});
 }
 
 static gb_status lower_join(gb_gpu_builder *b, const gb_winograd *w)
 {
     const gb_operand *dw = &b->step->out[0];
-    const int64_t c = w->p.m[2], block = 16;
+    const int64_t c = w->p.m[2], block = w->wide ? 16 : 8;
     gb_matrix m = result_matrix(w->t, TAPS);
     gb_gk k;
     gb_gk_begin(&k, b);
@@ -349,13 +470,15 @@ static gb_status lower_join(gb_gpu_builder *b, const gb_winograd *w)
     gb_gk_define(&k, "FULL", "%d", m.columns);
     gb_gk_define(&k, "BLOCK", "%d", (int)block);
     gb_gk_param(&k, "CHANNELS", c);
+    gb_gk_param(&k, "OUTPUTS", w->p.n);
     gb_gk_param(&k, "PITCH", w->pitch);
     gb_gk_param(&k, "PLACE", c * w->pitch);
-    define_lanes(&k, "t", GB_S_F32);
-    gb_gk_define(&k, "PUT(i_, v_)", "GB_VEC_PUT(v_, one, (i_) * WIDE)");
+    define_lanes(&k, w, "t", GB_S_F32);
+    gb_gk_define(&k, "PUT(i_, v_)", "SPREAD(v_, one, (i_) * WIDE)");
     define_transform(&k, &m);
-    return gb_gk_finish(&k, "winograd.join", gb_shader_winograd_join,
-                        (const int64_t[3]){gb_div_up(w->p.n, 16), gb_div_up(c, block), 1});
+    return gb_gk_finish(
+        &k, "winograd.join", gb_shader_winograd_join,
+        (const int64_t[3]){gb_div_up(w->p.n, w->wide ? 16 : w->lanes), gb_div_up(c, block), 1});
 }
 
 /* --- variants --- */
@@ -367,15 +490,35 @@ bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step)
     const gb_window *v = &step->u.conv;
     const bool filter = step->kind == GB_STEP_CONV_FILTER;
     const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
-    if (!gb_gpu_wide_items(caps) || !gb_not_empty(x) || !gb_not_empty(y)) return false;
+    if (!gb_not_empty(x) || !gb_not_empty(y)) return false;
     for (int d = 0; d < 2; d++)
         if (v->kernel[d] != TAPS || v->stride[d] != 1 || v->dilation[d] != 1 || v->pad[d] >= TAPS)
             return false;
+    if (v->groups != 1 || x->dim[1] % 16 || y->dim[1] % 16 || x->dim[1] < 32 || y->dim[1] < 32)
+        return false;
     gb_winograd w;
-    plan_tiles(&w, tiling_of(step), y->dim);
+    plan_tiles(&w, caps, tiling_of(step), y->dim);
     const int64_t side = w.t->side, covered = w.tiles.height * w.tiles.width * side * side;
-    return v->groups == 1 && x->dim[1] % 16 == 0 && y->dim[1] % 16 == 0 && x->dim[1] >= 32 &&
-           y->dim[1] >= 32 && 2 * covered <= 3 * y->dim[2] * y->dim[3];
+    if (2 * covered > 3 * y->dim[2] * y->dim[3]) return false;
+    if (w.wide) return true;
+    return plan_any(&w, caps, step) && (!caps->max_binding || w.bytes <= caps->max_binding) &&
+           w.bytes / 4 <= INT32_MAX && w.tiles.width <= caps->max_groups[1] &&
+           w.chunk * w.tiles.height <= caps->max_groups[0];
+}
+
+/* On a real GPU it saves multiplications and pays with memory. Of a pixel's 18 C K operations
+ * F(2×2) does 8 C K, and moves 36 (C + K) bytes where the direct way moves 4 (C + K); F(4×4)
+ * does 4.5 and moves 22. Tiles in shared memory do some ten operations in the time in which the
+ * caches, which a chunk is cut for, move a byte: that pays from C K / (C + K) = 32, or 16, on. And
+ * the work must be worth four launches instead of one. */
+bool gb_winograd_wanted(const gb_gpu_caps *caps, const gb_step *step)
+{
+    if (caps->cpu_hosted) return gb_gpu_wide_items(caps);
+    const bool filter = step->kind == GB_STEP_CONV_FILTER;
+    const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
+    const double c = (double)x->dim[1], k = (double)y->dim[1];
+    const double pixels = (double)(y->dim[0] * y->dim[2] * y->dim[3]);
+    return c * k / (c + k) >= (step->fast ? 16 : 32) && 18 * c * k * pixels >= 2e8;
 }
 
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step)

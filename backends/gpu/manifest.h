@@ -141,6 +141,7 @@ uint64_t gb_depthwise_filter_scratch(const gb_gpu_caps *caps, const gb_step *ste
 gb_status gb_lower_depthwise_filter(gb_gpu_builder *b);
 
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step); /* all three convolutions */
+bool gb_winograd_wanted(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);

@@ -277,6 +277,35 @@ static void kernels_are_clean(void **state)
     gb_reference_backend.close(reference);
 }
 
+/* Products of the later chunks of images are added to those of the first. */
+static void chunks_add_up(void **state)
+{
+    gb_backend_device *dev = *state, *reference;
+    gb_error err;
+    gb_case c;
+    int at[2] = {0}, ran = 0;
+    assert_int_equal(gb_reference_backend.open(NULL, 0, &reference, &err), GB_OK);
+    while (gb_case_next(&c, at)) {
+        if (strstr(c.name, "5x32x6x8 to 64")) {
+            gb_outcome got, want;
+            set_class(dev, false);
+            dev->caps.max_binding = 1 << 20;
+            snprintf(c.step.variant, sizeof c.step.variant, "%s.winograd",
+                     c.step.kind == GB_STEP_CONV         ? "conv"
+                     : c.step.kind == GB_STEP_CONV_INPUT ? "conv_input"
+                                                         : "conv_filter");
+            gb_case_run(&c, &gb_reference_backend, reference, &want);
+            gb_case_run(&c, &host_backend, dev, &got);
+            if (got.rejected) fail_msg("%s: %s", c.name, got.reason);
+            gb_case_compare(&c, &got, &want);
+            ran++;
+        }
+        gb_case_free(&c);
+    }
+    assert_int_equal(ran, 3);
+    gb_reference_backend.close(reference);
+}
+
 static void no_variant_is_left_out(void **state)
 {
     for (int i = 0; i < gb_gpu_manifest_size; i++) {
@@ -317,6 +346,7 @@ int main(int argc, char **argv)
     if (!mkdtemp(dev.dir)) return 1;
     if (argc > 2) every = atoi(argv[2]);
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(kernels_are_clean, &dev),
+                                       cmocka_unit_test_prestate(chunks_add_up, &dev),
                                        cmocka_unit_test(no_variant_is_left_out)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dev.dir);

@@ -1,0 +1,84 @@
+/* Which kernels a real GPU is given by default. None is here, but it is a matter of shapes. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <string.h>
+
+#include "backends/gpu/manifest.h"
+
+static gb_operand operand(int rank, const int64_t *dim, const int *order)
+{
+    gb_operand o = {.rank = rank};
+    int64_t n = 1;
+    for (int i = rank - 1; i >= 0; i--) {
+        const int axis = order ? order[i] : i;
+        o.dim[axis] = dim[axis];
+        o.stride[axis] = n;
+        n *= dim[axis];
+    }
+    return o;
+}
+
+/* What Vulkan promises at least. */
+static const char *default_of(const gb_step *s)
+{
+    const gb_gpu_caps caps = {.api = GB_GPU_VULKAN,
+                              .max_local = 256,
+                              .max_local_dim = {256, 256, 64},
+                              .max_groups = {65535, 65535, 65535},
+                              .local_memory = 32768,
+                              .max_params = 128,
+                              .max_binding = 1u << 27};
+    const gb_gpu_variant *v = gb_gpu_pick(&caps, s);
+    assert_non_null(v);
+    return v->name;
+}
+
+static const char *default_conv(gb_step_kind kind, int64_t images, int64_t channels, int64_t groups)
+{
+    static const int last[4] = {0, 2, 3, 1};
+    const int64_t x[4] = {images, channels, 16, 16}, w[4] = {channels, channels / groups, 3, 3};
+    gb_step s = {.kind = kind, .n_in = 2, .n_out = 1};
+    const bool filter = kind == GB_STEP_CONV_FILTER;
+    s.in[0] = operand(4, x, last);
+    s.in[1] = operand(4, filter ? x : w, last);
+    s.out[0] = operand(4, filter ? w : x, last);
+    s.u.conv = (gb_window){
+        .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1}, .groups = groups};
+    return default_of(&s);
+}
+
+static const char *default_matmul(int64_t m, int64_t n, int64_t k)
+{
+    gb_step s = {.kind = GB_STEP_MATMUL, .n_in = 2, .n_out = 1};
+    s.in[0] = operand(2, (const int64_t[2]){m, k}, NULL);
+    s.in[1] = operand(2, (const int64_t[2]){k, n}, NULL);
+    s.out[0] = operand(2, (const int64_t[2]){m, n}, NULL);
+    return default_of(&s);
+}
+
+static void gpus_get_what_suits_them(void **state)
+{
+    (void)state;
+    assert_string_equal(default_conv(GB_STEP_CONV, 64, 64, 64), "conv.depthwise");
+    assert_string_equal(default_conv(GB_STEP_CONV_INPUT, 64, 64, 16), "conv_input.depthwise");
+    assert_string_equal(default_conv(GB_STEP_CONV_FILTER, 64, 64, 64), "conv_filter.depthwise");
+    assert_string_equal(default_conv(GB_STEP_CONV, 64, 64, 2), "conv.tile32");
+    assert_string_equal(default_conv(GB_STEP_CONV, 64, 64, 1), "conv.winograd");
+    assert_string_equal(default_conv(GB_STEP_CONV_INPUT, 64, 64, 1), "conv_input.winograd");
+    assert_string_equal(default_conv(GB_STEP_CONV_FILTER, 64, 64, 1), "conv_filter.winograd");
+    assert_string_equal(default_conv(GB_STEP_CONV, 64, 32, 1), "conv.tile32"); /* transforms */
+    assert_null(strstr(default_conv(GB_STEP_CONV, 1, 64, 1), "winograd"));     /* launches */
+    assert_string_equal(default_matmul(1, 1000, 512), "matmul.skinny");
+    assert_string_equal(default_matmul(4096, 8, 4096), "matmul.skinny");
+    assert_string_equal(default_matmul(4096, 16, 4096), "matmul.tall");
+    assert_string_equal(default_matmul(1024, 1024, 1024), "matmul.tile128");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
