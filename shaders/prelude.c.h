@@ -99,6 +99,19 @@ static inline GB_V4 GB_FMA4(GB_V4 x, GB_V4 y, GB_V4 a)
 }
 #define GB_PUT(array, i, v) ((float *)array)[i] = v
 
+#define GB_SHARED static
+typedef struct __attribute__((aligned(16))) { uint word[4]; } GB_H8;
+#define GB_H8_ZERO ((GB_H8){{0}})
+#define GB_H8_WORD(x, w) x.word[w]
+#define GB_FROM_HALF(bits) gb_from_half(bits)
+static inline float gb_from_half(uint bits)
+{
+    ushort u = (ushort)bits;
+    half h;
+    memcpy(&h, &u, 2);
+    return (float)h;
+}
+
 typedef const float *GB_FROM;
 typedef float GB_VEC __attribute__((vector_size(64), aligned(4)));
 #define GB_VEC_WIDTH 16

@@ -21,6 +21,11 @@
 #define GB_PUT(array, i, v) array[(i) >> 2][(i) & 3] = v
 #define GB_UNROLL
 #define GB_BARRIER memoryBarrierShared(); barrier()
+#define GB_SHARED shared
+#define GB_H8 uvec4
+#define GB_H8_ZERO uvec4(0u)
+#define GB_H8_WORD(x, w) x[w]
+#define GB_FROM_HALF(bits) unpackHalf2x16(bits).x
 
 #define GB_LOAD_F16(b, i) float((b)[i])
 #define GB_STORE_F16(b, i, v) (b)[i] = float16_t(v)

@@ -57,10 +57,10 @@ static void host_frame(const gb_gk *k, gb_text *t, bool params_buffer)
 /* Other types over the same binding. */
 static void glsl_views(const gb_gk *k, gb_text *t, int binding)
 {
-    for (int width = 2; width <= 4; width *= 2) {
+    for (int width = 2; width <= 8; width *= 2) {
         if (!(k->views[binding] & width)) continue;
         char type[16];
-        snprintf(type, sizeof type, "vec%d", width);
+        snprintf(type, sizeof type, width == 8 ? "uvec4" : "vec%d", width);
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) %sbuffer gb_b%dw%d { %s v[]; } "
                     "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
@@ -72,8 +72,11 @@ static void glsl_views(const gb_gk *k, gb_text *t, int binding)
 
 static void glsl_frame(const gb_gk *k, gb_text *t, bool params_buffer)
 {
-    gb_text_add(t, "layout(local_size_x = %u, local_size_y = %u, local_size_z = %u) in;\n",
-                k->local[0], k->local[1], k->local[2]);
+    if (k->offline)
+        gb_text_add(t, "layout(local_size_x_id = 0) in;\n");
+    else
+        gb_text_add(t, "layout(local_size_x = %u, local_size_y = %u, local_size_z = %u) in;\n",
+                    k->local[0], k->local[1], k->local[2]);
     for (int i = 0; i < k->n_bindings; i++)
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) %srestrict buffer gb_b%d { %s v[]; } "
@@ -111,7 +114,9 @@ void gb_gk_frame(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
     const gb_gpu_api api = k->b->caps->api;
     if (api == GB_GPU_OPENCL && k->b->caps->cpu_hosted) /* in all: kernels share their prelude */
         gb_text_add(t, "#define GB_SOFT_HALF\n");
-    if (api == GB_GPU_VULKAN)
+    if (k->offline)
+        gb_text_add(t, "%s", gb_shader_matrix_glsl);
+    else if (api == GB_GPU_VULKAN)
         glsl_prelude(k, t);
     else
         gb_text_add(t, "%s", api == GB_GPU_HOST ? gb_shader_prelude_c_h : gb_shader_prelude_cl);

@@ -13,6 +13,13 @@ typedef enum gb_gpu_api {
     GB_GPU_HOST /* C, for tests: shaders/prelude.c.h */
 } gb_gpu_api;
 
+/* Matrix units: products of m × k and k × n matrices of f16 with f32 sums, by a subgroup. */
+typedef struct gb_gpu_matrix {
+    int m, n, k;       /* 0: there are none */
+    uint32_t subgroup; /* its size */
+    uint32_t works;    /* kernels that gave right results: bits of gb_matrix_bit */
+} gb_gpu_matrix;
+
 /* What the choice and the text of kernels depend on. Filled by the driver, constant afterwards. */
 typedef struct gb_gpu_caps {
     gb_gpu_api api;
@@ -34,6 +41,7 @@ typedef struct gb_gpu_caps {
     uint32_t binding_align; /* offsets of bindings are multiples of it; 0: whole buffers are bound
                                and kernels add the offset (OpenCL) */
     uint64_t max_binding;   /* bytes that one binding can reach */
+    gb_gpu_matrix matrix;   /* matrix units (Vulkan) */
     const char *variant;    /* prefer variants whose name contains it; NULL */
     bool apart;             /* launches are not joined */
     /* Steps that the driver runs by itself, without launches of ours; NULL: none. */
@@ -41,6 +49,7 @@ typedef struct gb_gpu_caps {
 } gb_gpu_caps;
 
 #define GB_GPU_MAX_BINDINGS 20
+#define GB_GPU_MAX_CONSTANTS 16
 
 /* One kernel: its text is complete (OpenCL C 1.2 or GLSL 4.50 for Vulkan 1.1) and its entry point
  * is "gb_kernel" in OpenCL and "main" in GLSL. Arguments in OpenCL: n_bindings buffers, then the
@@ -56,6 +65,13 @@ typedef struct gb_gpu_kernel {
     int n_bindings, n_params;
     bool params_buffer;
     const char *part; /* the same as a function, for joint launches; NULL: it cannot be one */
+    /* Compiled offline (shaders/spirv), for texts that compilers here do not know; NULL: source is
+     * compiled. Constant k has constant_id k; it runs in whole subgroups of that size. */
+    const uint32_t *spirv;
+    size_t spirv_words;
+    int n_constants;
+    int32_t constant[GB_GPU_MAX_CONSTANTS];
+    uint32_t subgroup;
 } gb_gpu_kernel;
 
 /* The bytes of a plan's buffer that a launch touches: what hazards are derived from. */
@@ -118,6 +134,10 @@ void gb_gpu_spread(const gb_gpu_launch *launch, gb_span time, gb_span *span);
  * writes each of them. Uses nothing but the backend's own table. */
 gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
                        gb_error *err);
+
+/* Runs each kernel for matrix units on small steps, through the backend's own table, and leaves the
+ * bits of those in matrix->works whose results were right. *matrix is of the device's caps. */
+void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_gpu_matrix *matrix);
 
 /* A program of two steps over two buffers of buffer_bytes: step 0 does flops operations from
  * registers, step 1 moves bytes. For the backend slot peak: run it and divide. */

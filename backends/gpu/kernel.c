@@ -46,6 +46,13 @@ void gb_gk_begin(gb_gk *k, gb_gpu_builder *b)
     *k = (gb_gk){.b = b, .local = {1, 1, 1}};
 }
 
+void gb_gk_begin_offline(gb_gk *k, gb_gpu_builder *b)
+{
+    gb_gk_begin(k, b);
+    k->offline = true;
+    k->n_constants = 1; /* the first one is the size of a work-group */
+}
+
 void gb_gk_drop(gb_gk *k)
 {
     gb_text_free(&k->defs);
@@ -93,7 +100,7 @@ static int add_binding(gb_gk *k, gb_gpu_binding w, gb_storage storage)
 {
     for (int i = 0; i < k->n_bindings; i++) {
         gb_gpu_binding *o = &k->binding[i];
-        if (o->buffer != w.buffer || o->offset != w.offset || o->bytes != w.bytes ||
+        if (k->apart || o->buffer != w.buffer || o->offset != w.offset || o->bytes != w.bytes ||
             k->storage[i] != storage)
             continue;
         o->read = o->read || w.read;
@@ -175,6 +182,36 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width)
                     name, binding, at);
     else
         gb_text_add(&k->defs, "#define LD%d_%s(i) b%dw%d[%s]\n", width, name, binding, width, at);
+}
+
+void gb_gk_eights(gb_gk *k, const char *name)
+{
+    const bool host = k->b->caps->api == GB_GPU_HOST;
+    gb_text_add(&k->defs, "#define RAW_%s(i) %s(BUF_%s[AT_%s + (i)])\n", name,
+                host ? "(uint)" : "uint", name, name);
+    if (host) {
+        gb_text_add(&k->defs, "#define LD8_%s(i) (*(const GB_H8 *)(BUF_%s + AT_%s + (i)))\n", name,
+                    name, name);
+        return;
+    }
+    for (int i = 0; i < k->n_names; i++) {
+        const int binding = k->name[i].binding;
+        if (strcmp(k->name[i].text, name) != 0) continue;
+        k->views[binding] |= 8;
+        gb_text_add(&k->defs, "#define LD8_%s(i) b%dw8[(AT_%s + (i)) / 8]\n", name, binding, name);
+    }
+}
+
+void gb_gk_constant(gb_gk *k, const char *name, int value)
+{
+    if (!k->offline) {
+        gb_gk_define(k, name, "%d", value);
+        return;
+    }
+    if (k->n_constants == GB_GPU_MAX_CONSTANTS) fail(k, "it has too many constants");
+    if (k->status != GB_OK) return;
+    gb_text_add(&k->defs, "layout(constant_id = %d) const int %s = 16;\n", k->n_constants, name);
+    k->constant[k->n_constants++] = value;
 }
 
 void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access access)
@@ -345,11 +382,25 @@ static bool grow(gb_arena *arena, void **array, int n, int *cap, size_t size)
     return true;
 }
 
-static int find_kernel(const gb_gpu_program *p, uint64_t hash, const char *source)
+static int find_kernel(const gb_gpu_program *p, const gb_gpu_kernel *k, uint64_t hash,
+                       const char *source)
 {
-    for (int i = 0; i < p->n_kernels; i++)
-        if (p->kernel[i].hash == hash && strcmp(p->kernel[i].source, source) == 0) return i;
+    for (int i = 0; i < p->n_kernels; i++) {
+        const gb_gpu_kernel *o = &p->kernel[i];
+        if (o->hash == hash && strcmp(o->source, source) == 0 &&
+            memcmp(o->constant, k->constant, sizeof k->constant) == 0)
+            return i;
+    }
     return -1;
+}
+
+static void find_module(gb_gpu_kernel *k)
+{
+    for (int i = 0; i < gb_spirv_count; i++) {
+        if (gb_spirv[i].text != k->hash) continue;
+        k->spirv = gb_spirv[i].word;
+        k->spirv_words = gb_spirv[i].words;
+    }
 }
 
 /* Where it is new it has no part yet. The index of the kernel, or -1 where memory is out. */
@@ -357,7 +408,7 @@ int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *
 {
     gb_gpu_program *p = b->program;
     uint64_t hash = gb_gpu_hash(text->data, text->n, 0);
-    int known = find_kernel(p, hash, text->data);
+    int known = find_kernel(p, k, hash, text->data);
     if (known >= 0) return known;
     gb_gpu_kernel *to = NULL;
     if (grow(b->arena, (void **)&p->kernel, p->n_kernels, &b->cap_kernels, sizeof *p->kernel))
@@ -365,6 +416,7 @@ int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *
     if (!to) return -1;
     *to = *k;
     to->hash = hash;
+    if (to->n_constants) find_module(to);
     to->source = gb_arena_copy(b->arena, text->data, text->n + 1);
     to->name = gb_arena_string(b->arena, k->name);
     return to->source && to->name ? p->n_kernels++ : -1;
@@ -376,12 +428,16 @@ static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_
     gb_text text = {0}, part = {0};
     int before = p->n_kernels, index = -1;
     gb_gk_frame(k, &text, body, params_buffer);
-    const gb_gpu_kernel kernel = {.name = name,
-                                  .shared = k->common,
-                                  .local = {k->local[0], k->local[1], k->local[2]},
-                                  .n_bindings = k->n_bindings,
-                                  .n_params = k->n_params,
-                                  .params_buffer = params_buffer};
+    gb_gpu_kernel kernel = {.name = name,
+                            .shared = k->common,
+                            .local = {k->local[0], k->local[1], k->local[2]},
+                            .n_bindings = k->n_bindings,
+                            .n_params = k->n_params,
+                            .params_buffer = params_buffer,
+                            .n_constants = k->n_constants,
+                            .subgroup = k->offline ? k->b->caps->matrix.subgroup : 0};
+    memcpy(kernel.constant, k->constant, sizeof kernel.constant);
+    if (k->offline) kernel.constant[0] = (int32_t)k->local[0];
     if (!text.failed && !k->defs.failed && !k->shared.failed)
         index = gb_gpu_add_kernel(k->b, &kernel, &text);
     if (index == before) {

@@ -55,7 +55,10 @@ typedef struct gb_gk {
         int binding;
     } name[2 * GB_GPU_MAX_BINDINGS];
     int32_t param[GB_GK_MAX_PARAMS];
-    uint8_t views[GB_GPU_MAX_BINDINGS]; /* of each binding: bit 1 for pairs, bit 2 for fours */
+    uint8_t views[GB_GPU_MAX_BINDINGS]; /* of each binding: its widths, or-ed: 2, 4, 8 */
+    bool offline, apart; /* apart: equal windows are bindings of their own */
+    int n_constants;
+    int32_t constant[GB_GPU_MAX_CONSTANTS];
     bool uses_random, uses_math, uses_subgroups;
     bool once; /* it makes what stays */
     size_t common;    /* characters of the text before what is this kernel's own */
@@ -63,6 +66,8 @@ typedef struct gb_gk {
 } gb_gk;
 
 void gb_gk_begin(gb_gk *k, gb_gpu_builder *b);
+/* The text is compiled offline (shaders/spirv), so it may depend on the body alone. */
+void gb_gk_begin_offline(gb_gk *k, gb_gpu_builder *b);
 void gb_gk_local(gb_gk *k, uint32_t x, uint32_t y, uint32_t z); /* 1, 1, 1 where not called */
 void gb_gk_define(gb_gk *k, const char *name, const char *format, ...) GB_PRINTF(3, 4);
 /* A parameter of the launch; values must fit 32 bits. */
@@ -73,6 +78,11 @@ void gb_gk_operand(gb_gk *k, const char *name, const gb_operand *o, gb_gk_access
 /* Adds LD2_name(i) or LD4_name(i) to a bound operand of floats: width of them from element i on, which
  * must lie at a multiple of their size in the buffer; and ST4_name(i, v) where it is written. */
 void gb_gk_vectors(gb_gk *k, const char *name, int width);
+/* For 16-bit operands: RAW_name(i), the bits of an element, and LD8_name(i), those of eight from an
+ * element on that lies at a multiple of 16 bytes. */
+void gb_gk_eights(gb_gk *k, const char *name);
+/* A number that the text leaves open where it is compiled offline. */
+void gb_gk_constant(gb_gk *k, const char *name, int value);
 /* A part of the step's scratch, count elements from byte offset on. */
 void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,
                    gb_gk_access access);

@@ -5,6 +5,15 @@
 #include "backends/gpu/matmul.h"
 #include "backends/gpu/shaders.h"
 
+void gb_matmul_space(const gb_step *s, gb_space *batch)
+{
+    *batch = (gb_space){.rank = s->out[0].rank - 2};
+    for (int d = 0; d < batch->rank; d++) batch->dim[d] = s->out[0].dim[d], batch->axis[d] = d;
+    for (int i = 0; i < s->n_in; i++) gb_space_add(batch, "i", i, &s->in[i], 0);
+    gb_space_add(batch, "o", 0, &s->out[0], 0);
+    gb_space_collapse(batch, s->n_in);
+}
+
 void gb_matmul_bind(gb_gk *k, const gb_step *s, bool with_output, gb_space *batch)
 {
     char name[16];
@@ -13,11 +22,7 @@ void gb_matmul_bind(gb_gk *k, const gb_step *s, bool with_output, gb_space *batc
         gb_gk_operand(k, name, &s->in[i], GB_READ);
     }
     if (with_output) gb_gk_operand(k, "o0", &s->out[0], GB_WRITE);
-    *batch = (gb_space){.rank = s->out[0].rank - 2};
-    for (int d = 0; d < batch->rank; d++) batch->dim[d] = s->out[0].dim[d], batch->axis[d] = d;
-    for (int i = 0; i < s->n_in; i++) gb_space_add(batch, "i", i, &s->in[i], 0);
-    gb_space_add(batch, "o", 0, &s->out[0], 0);
-    gb_space_collapse(batch, s->n_in);
+    gb_matmul_space(s, batch);
     gb_space_walk(k, batch, "BATCH", "");
 }
 

@@ -55,6 +55,7 @@ gb_status gb_lower_split_join(gb_gpu_builder *b, int64_t shares)
     const gb_operand *out = &s->out[0];
     const int64_t m = out->dim[out->rank - 2], n = out->dim[out->rank - 1];
     const int64_t batches = gb_matmul_batches(s), local = gb_min(64, b->caps->max_local);
+    const int64_t groups = gb_min(gb_div_up(m * n, local), gb_min(b->caps->max_groups[0], 65535));
     gb_space batch;
     gb_gk k;
     gb_gk_begin(&k, b);
@@ -64,9 +65,10 @@ gb_status gb_lower_split_join(gb_gpu_builder *b, int64_t shares)
     gb_gk_param(&k, "M", m);
     gb_gk_param(&k, "N", n);
     gb_gk_param(&k, "SHARES", shares);
+    gb_gk_param(&k, "STEP", groups * local);
     gb_matmul_result(&k, s);
     return gb_gk_finish(&k, "split.join", gb_shader_split_join,
-                        (const int64_t[3]){gb_div_up(m * n, local), batches, 1});
+                        (const int64_t[3]){groups, batches, 1});
 }
 
 static gb_status lower(gb_gpu_builder *b, int size)

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "backends/gpu/matrix.h"
 #include "backends/gpu/tile.h"
 
 static bool wide_items(const gb_gpu_caps *caps, const gb_step *step)
@@ -26,6 +27,9 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_lower_matmul_panel, .packed = gb_matmul_panel_packed},
     {GB_STEP_MATMUL, "matmul.skinny", gb_matmul_skinny_applies, gb_matmul_skinny_scratch,
      gb_lower_matmul_skinny, gb_matmul_skinny_wanted},
+    {GB_STEP_MATMUL, "matmul.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
+    {GB_STEP_MATMUL, "matmul.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
+    {GB_STEP_MATMUL, "matmul.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
     {GB_STEP_MATMUL, "matmul.tile128", .family = &gb_matmul_tiles, .member = GB_TILE_128},
     {GB_STEP_MATMUL, "matmul.tile64", .family = &gb_matmul_tiles, .member = GB_TILE_64},
     {GB_STEP_MATMUL, "matmul.tile32", .family = &gb_matmul_tiles, .member = GB_TILE_32},
@@ -41,6 +45,9 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_winograd_wanted, .packed = gb_winograd_packed},
     {GB_STEP_CONV, "conv.panel", gb_conv_panel_applies, gb_conv_panel_scratch, gb_lower_conv_panel,
      .packed = gb_conv_panel_packed},
+    {GB_STEP_CONV, "conv.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
+    {GB_STEP_CONV, "conv.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
+    {GB_STEP_CONV, "conv.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
     {GB_STEP_CONV, "conv.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV, "conv.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV, "conv.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -57,6 +64,9 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_lower_conv_phases, .packed = gb_conv_phases_packed},
     {GB_STEP_CONV_INPUT, "conv_input.panel", gb_conv_panel_applies, gb_conv_panel_scratch,
      gb_lower_conv_panel, .packed = gb_conv_panel_packed},
+    {GB_STEP_CONV_INPUT, "conv_input.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
+    {GB_STEP_CONV_INPUT, "conv_input.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
+    {GB_STEP_CONV_INPUT, "conv_input.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
     {GB_STEP_CONV_INPUT, "conv_input.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_INPUT, "conv_input.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_INPUT, "conv_input.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -72,6 +82,9 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_lower_winograd_filter, gb_winograd_wanted},
     {GB_STEP_CONV_FILTER, "conv_filter.panel", gb_filter_panel_applies, gb_filter_panel_scratch,
      gb_lower_filter_panel, .packed = gb_filter_panel_packed},
+    {GB_STEP_CONV_FILTER, "conv_filter.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
+    {GB_STEP_CONV_FILTER, "conv_filter.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
+    {GB_STEP_CONV_FILTER, "conv_filter.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
     {GB_STEP_CONV_FILTER, "conv_filter.tile128", .family = &gb_filter_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_FILTER, "conv_filter.tile64", .family = &gb_filter_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_FILTER, "conv_filter.tile32", .family = &gb_filter_tiles, .member = GB_TILE_32},

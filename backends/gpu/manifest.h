@@ -147,8 +147,8 @@ uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);
 gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
 
-extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles,
-    gb_filter_tiles; /* members: gb_tile_size */
+extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles, gb_filter_tiles; /* members: gb_tile_size */
+extern const gb_gpu_family gb_matrix_kernels; /* members: gb_matrix_size */
 
 /* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
 gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);

@@ -4,6 +4,8 @@
 
 #include "backends/gpu/space.h"
 
+/* The space of batch axes of all operands, as few as possible. */
+void gb_matmul_space(const gb_step *s, gb_space *batch);
 /* Binds the operands as i0, i1, …, and o0 where with_output; batch is the space of batch axes,
  * which BATCH(index) walks. */
 void gb_matmul_bind(gb_gk *k, const gb_step *s, bool with_output, gb_space *batch);

@@ -2,6 +2,9 @@
 #ifndef GB_BACKENDS_GPU_SHADERS_H
 #define GB_BACKENDS_GPU_SHADERS_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 extern const char gb_shader_prelude_cl[], gb_shader_prelude_glsl[], gb_shader_prelude_c_h[];
 extern const char gb_shader_math[], gb_shader_random[];
 extern const char gb_shader_pointwise_flat[], gb_shader_pointwise_rows[];
@@ -20,5 +23,17 @@ extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
 extern const char gb_shader_tile[], gb_shader_split_join[];
 extern const char gb_shader_reduce_group[], gb_shader_matmul_skinny[];
 extern const char gb_shader_depthwise[], gb_shader_depthwise_taps[], gb_shader_depthwise_filter[];
+extern const char gb_shader_image_join[];
+extern const char gb_shader_matrix[], gb_shader_matrix_loops[], gb_shader_matrix_glsl[];
+
+/* Modules compiled offline, by the hash of the text that they were compiled from: made of the files
+ * under shaders/spirv by shaders/embed_spirv.py. */
+typedef struct gb_spirv_module {
+    uint64_t text; /* gb_gpu_hash */
+    const uint32_t *word;
+    size_t words;
+} gb_spirv_module;
+extern const gb_spirv_module gb_spirv[];
+extern const int gb_spirv_count;
 
 #endif

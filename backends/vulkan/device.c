@@ -33,7 +33,8 @@ static gb_status create_device(gb_backend_device *dev, gb_error *err)
                                      .queueFamilyIndex = p->family,
                                      .queueCount = 1,
                                      .pQueuePriorities = &priority};
-    const char *extension[2];
+    const char *extension[2 + GB_VK_MATRIX_EXTENSIONS];
+    _Alignas(void *) uint8_t matrix[GB_VK_MATRIX_BYTES];
     uint32_t n = 0;
     if (p->float16_extension) extension[n++] = VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME;
     if (p->memory_budget) extension[n++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
@@ -43,8 +44,9 @@ static gb_status create_device(gb_backend_device *dev, gb_error *err)
         .sType = p->storage16.sType,
         .pNext = p->storage16.pNext,
         .storageBuffer16BitAccess = p->storage16.storageBuffer16BitAccess};
+    const void *chain = gb_vk_matrix_enable(p, &p->storage16, extension, &n, matrix);
     VkDeviceCreateInfo info = {.sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
-                               .pNext = &p->storage16,
+                               .pNext = chain,
                                .queueCreateInfoCount = 1,
                                .pQueueCreateInfos = &queue,
                                .enabledExtensionCount = n,
@@ -114,6 +116,7 @@ static gb_status open_parts(const gb_backend_options *o, int index, gb_backend_d
     status = gb_vk_memory_open(dev, err);
     if (!status) status = gb_vk_queue_open(dev, err);
     if (!status) status = gb_vk_kernels_open(dev, err);
+    if (!status) gb_vk_matrix_check(dev);
     return status;
 }
 

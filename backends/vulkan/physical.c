@@ -129,12 +129,13 @@ static gb_status describe(gb_vk_instance *in, gb_vk_physical *p, gb_error *err)
         !v12 && has_extension(extension, n, VK_KHR_SHADER_FLOAT16_INT8_EXTENSION_NAME);
     p->memory_budget = has_extension(extension, n, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     bool driver_known = v12 || has_extension(extension, n, VK_KHR_DRIVER_PROPERTIES_EXTENSION_NAME);
-    free(extension);
     gb_device_info *info = &p->info;
     uint64_t max_allocation = 0;
     snprintf(info->backend, sizeof info->backend, "vulkan");
     read_properties(in, p, &max_allocation, &version, driver_known);
     read_features(in, p, v12 || p->float16_extension);
+    gb_vk_matrix_read(in, p, extension, n);
+    free(extension);
     if (info->kind == GB_DEVICE_SOFTWARE) info->vector_width = (int)p->subgroup;
     info->memory_bytes = device_local_bytes(in, p->handle);
     info->max_buffer_bytes = p->limits.maxStorageBufferRange;

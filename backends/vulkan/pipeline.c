@@ -82,9 +82,19 @@ static VkResult create_layout(gb_backend_device *dev, gb_vk_kernel *k)
     return dev->vk.CreatePipelineLayout(dev->handle, &layout, NULL, &k->layout);
 }
 
-static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const uint32_t *words,
-                                size_t bytes)
+static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const gb_gpu_kernel *text,
+                                const uint32_t *words, size_t bytes)
 {
+    VkSpecializationMapEntry entry[GB_GPU_MAX_CONSTANTS];
+    for (uint32_t i = 0; i < (uint32_t)text->n_constants; i++)
+        entry[i] = (VkSpecializationMapEntry){i, 4 * i, 4};
+    const VkSpecializationInfo constants = {.mapEntryCount = (uint32_t)text->n_constants,
+                                            .pMapEntries = entry,
+                                            .dataSize = sizeof text->constant,
+                                            .pData = text->constant};
+    VkPipelineShaderStageRequiredSubgroupSizeCreateInfoEXT subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO_EXT,
+        .requiredSubgroupSize = text->subgroup};
     VkShaderModuleCreateInfo module_info = {
         .sType = VK_STRUCTURE_TYPE_SHADER_MODULE_CREATE_INFO, .codeSize = bytes, .pCode = words};
     VkShaderModule module;
@@ -93,9 +103,14 @@ static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const u
     VkComputePipelineCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMPUTE_PIPELINE_CREATE_INFO,
         .stage = {.sType = VK_STRUCTURE_TYPE_PIPELINE_SHADER_STAGE_CREATE_INFO,
+                  .pNext = text->subgroup ? &subgroup : NULL,
+                  .flags = text->subgroup
+                               ? VK_PIPELINE_SHADER_STAGE_CREATE_REQUIRE_FULL_SUBGROUPS_BIT_EXT
+                               : 0,
                   .stage = VK_SHADER_STAGE_COMPUTE_BIT,
                   .module = module,
-                  .pName = "main"},
+                  .pName = "main",
+                  .pSpecializationInfo = text->n_constants ? &constants : NULL},
         .flags = VK_PIPELINE_CREATE_DISPATCH_BASE_BIT, /* large launches go in portions */
         .layout = k->layout};
     r = dev->vk.CreateComputePipelines(dev->handle, dev->kernels.cache, 1, &info, NULL,
@@ -104,16 +119,20 @@ static VkResult create_pipeline(gb_backend_device *dev, gb_vk_kernel *k, const u
     return r;
 }
 
-static gb_status kernel_create(gb_backend_device *dev, gb_vk_kernel *k, const char *name,
-                               const char *source, gb_error *err)
+static gb_status kernel_create(gb_backend_device *dev, gb_vk_kernel *k, const gb_gpu_kernel *text,
+                               gb_error *err)
 {
-    uint32_t *words;
-    size_t bytes;
-    gb_status status = gb_vk_compile(&dev->kernels.compiler, name, source, &words, &bytes, err);
+    uint32_t *compiled = NULL;
+    size_t bytes = text->spirv_words * 4;
+    gb_status status = GB_OK;
+    if (!text->spirv)
+        status =
+            gb_vk_compile(&dev->kernels.compiler, text->name, text->source, &compiled, &bytes, err);
     if (status) return status;
     VkResult r = create_layout(dev, k);
-    if (r == VK_SUCCESS) r = create_pipeline(dev, k, words, bytes);
-    free(words);
+    if (r == VK_SUCCESS)
+        r = create_pipeline(dev, k, text, text->spirv ? text->spirv : compiled, bytes);
+    free(compiled);
     return r == VK_SUCCESS ? GB_OK : gb_vk_fail(dev, r, "creating a pipeline", err);
 }
 
@@ -140,7 +159,7 @@ static void *build_some(void *arg)
     builds *b = arg;
     for (int i; (i = atomic_fetch_add(&b->next, 1)) < b->n;) {
         build *k = &b->item[i];
-        k->status = kernel_create(b->dev, k->kernel, k->wanted->name, k->wanted->source, &k->err);
+        k->status = kernel_create(b->dev, k->kernel, k->wanted->text, &k->err);
     }
     return NULL;
 }
@@ -203,7 +222,8 @@ gb_status gb_vk_kernels_get(gb_backend_device *dev, const gb_vk_wanted *wanted, 
     bool memory = b.item && key && reserve(all, n);
     for (int i = 0; i < n && memory; i++) {
         key[i] = GB_HASH_INIT;
-        gb_hash_text(&key[i], wanted[i].source);
+        gb_hash_text(&key[i], wanted[i].text->source);
+        gb_hash_bytes(&key[i], wanted[i].text->constant, sizeof wanted[i].text->constant);
         if (find(all, key[i])) continue;
         gb_vk_kernel *k = calloc(1, sizeof *k);
         memory = k != NULL;
@@ -226,6 +246,7 @@ gb_status gb_vk_kernel_get(gb_backend_device *dev, const char *name, const char 
                            int n_bindings, uint32_t push_bytes, const gb_vk_kernel **kernel,
                            gb_error *err)
 {
-    const gb_vk_wanted wanted = {name, source, n_bindings, push_bytes};
+    const gb_gpu_kernel text = {.name = name, .source = source};
+    const gb_vk_wanted wanted = {&text, n_bindings, push_bytes};
     return gb_vk_kernels_get(dev, &wanted, 1, kernel, err);
 }

@@ -55,8 +55,7 @@ static gb_status get_kernels(gb_backend_program *p, gb_error *err)
     if (!wanted) return no_memory(err);
     for (int i = 0; i < g->n_kernels; i++) {
         const gb_gpu_kernel *k = &g->kernel[i];
-        wanted[i] = (gb_vk_wanted){.name = k->name,
-                                   .source = k->source,
+        wanted[i] = (gb_vk_wanted){.text = k,
                                    .n_bindings = k->n_bindings + k->params_buffer,
                                    .push_bytes = k->params_buffer ? 0 : 4u * (uint32_t)k->n_params};
     }

@@ -116,11 +116,25 @@ typedef struct gb_vk_physical {
     VkPhysicalDevice16BitStorageFeatures storage16;
     VkPhysicalDeviceShaderFloat16Int8Features float16;
     bool float16_extension; /* before Vulkan 1.2 it has to be named */
+    gb_gpu_matrix matrix;   /* as the driver lists it; m is 0 where kernels cannot use it */
 } gb_vk_physical;
 
 /* All of them, in an order that does not depend on the order of drivers on disk. *list is freed by
  * the caller; *n may be 0. */
 gb_status gb_vk_physical_list(gb_vk_instance *in, gb_vk_physical **list, int *n, gb_error *err);
+
+/* --- matrix.c: VK_KHR_cooperative_matrix --- */
+
+enum { GB_VK_MATRIX_EXTENSIONS = 3, GB_VK_MATRIX_BYTES = 128 };
+
+void gb_vk_matrix_read(gb_vk_instance *in, gb_vk_physical *p, const VkExtensionProperties *list,
+                       uint32_t n);
+/* What to enable, where the device has matrix units: adds the extensions' names, and features, made
+ * in memory of GB_VK_MATRIX_BYTES, before next. Returns the head of the chain. */
+void *gb_vk_matrix_enable(const gb_vk_physical *p, void *next, const char **extension, uint32_t *n,
+                          void *memory);
+/* Fills in caps.matrix: the kernels that gave right results, now or at an earlier time. */
+void gb_vk_matrix_check(gb_backend_device *dev);
 
 /* --- memory.c: device memory in blocks, cut into buffers --- */
 
@@ -229,7 +243,7 @@ void gb_vk_kernels_close(gb_backend_device *dev);
 /* Writes the pipeline cache if it has grown; failing to is no error. */
 void gb_vk_kernels_save(gb_backend_device *dev);
 typedef struct gb_vk_wanted { /* a kernel: its entry point is main */
-    const char *name, *source;
+    const gb_gpu_kernel *text;
     int n_bindings; /* storage buffers 0 … n_bindings - 1 of set 0 */
     uint32_t push_bytes;
 } gb_vk_wanted;

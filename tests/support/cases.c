@@ -336,6 +336,7 @@ static void epilogue(gb_case *c, int channel_axis)
 typedef struct matmul_case {
     int64_t batch, m, n, k;
     bool ta, tb, shared_b, bias;
+    gb_storage storage; /* of the operands and the result */
 } matmul_case;
 
 static const matmul_case matmuls[] = {
@@ -347,23 +348,33 @@ static const matmul_case matmuls[] = {
     {1, 100, 96, 300, false, false, false, true}, {1, 10, 300, 128, true},
     {2, 3, 70, 600, false, true, false, true}, {1, 90, 8, 700, true, false, false, true},
     {1, 1, 40, 2100},
+    {2, 70, 136, 40, .bias = true, .storage = GB_S_F16}, {1, 33, 72, 500, true, .storage = GB_S_F16},
+    {3, 9, 20, 16, false, true, true, .storage = GB_S_F16},
 };
+
+static void name_storage(gb_case *c, gb_storage s)
+{
+    const size_t n = strlen(c->name);
+    if (s != GB_S_F32)
+        snprintf(c->name + n, sizeof c->name - n, " %s", s == GB_S_F16 ? "f16" : "bf16");
+}
 
 static void matmul(gb_case *c, const matmul_case *m)
 {
     gb_case_start(c, GB_STEP_MATMUL, "%lldx%lldx%lldx%lld%s%s%s%s", (long long)m->batch,
                   (long long)m->m, (long long)m->n, (long long)m->k, m->ta ? " At" : "",
                   m->tb ? " Bt" : "", m->shared_b ? " shared B" : "", m->bias ? " bias relu" : "");
+    name_storage(c, m->storage);
     int rank = m->batch > 1 ? 3 : 2;
     const int64_t *a = DIMS(m->batch, m->m, m->k), *b = DIMS(m->batch, m->k, m->n),
                   *y = DIMS(m->batch, m->m, m->n);
     const int *swapped = rank == 3 ? ORDER(0, 2, 1) : ORDER(1, 0);
     int skip = 3 - rank;
-    gb_case_in(c, GB_S_F32, rank, a + skip, m->ta ? swapped : NULL, GB_FILL_UNIFORM);
-    gb_operand *ob = gb_case_in(c, GB_S_F32, rank, b + skip, m->tb ? swapped : NULL,
+    gb_case_in(c, m->storage, rank, a + skip, m->ta ? swapped : NULL, GB_FILL_UNIFORM);
+    gb_operand *ob = gb_case_in(c, m->storage, rank, b + skip, m->tb ? swapped : NULL,
                                 GB_FILL_UNIFORM);
     if (m->shared_b) ob->stride[0] = 0;
-    gb_case_out(c, GB_S_F32, rank, y + skip, NULL);
+    gb_case_out(c, m->storage, rank, y + skip, NULL);
     if (m->bias) epilogue(c, rank - 1);
     c->tolerance = 1e-5;
 }
@@ -371,6 +382,7 @@ static void matmul(gb_case *c, const matmul_case *m)
 typedef struct conv_case {
     int64_t n, c, h, w, o, kh, kw, stride, pad, dilation, groups;
     bool bias, fast;
+    gb_storage storage;
 } conv_case;
 
 static const conv_case convs[] = {
@@ -388,6 +400,8 @@ static const conv_case convs[] = {
     {2, 64, 8, 8, 32, 3, 3, 1, 0, 1, 1, false, true}, {5, 32, 6, 8, 64, 3, 3, 1, 2, 1, 1},
     {2, 32, 9, 10, 32, 3, 3, 1, 1, 1, 32, true}, {2, 16, 11, 9, 16, 5, 5, 2, 2, 1, 16, true},
     {1, 4, 12, 13, 4, 3, 2, 3, 1, 2, 4, true},
+    {2, 16, 9, 7, 40, 3, 3, 2, 1, 1, 1, true, .storage = GB_S_F16},
+    {1, 10, 7, 6, 14, 3, 2, 1, 2, 2, 2, true, .storage = GB_S_F16},
 };
 
 static int64_t conv_out(int64_t in, int64_t kernel, const conv_case *v)
@@ -402,13 +416,14 @@ static void conv(gb_case *c, const conv_case *v, gb_step_kind kind)
                   (long long)v->kh, (long long)v->kw, (long long)v->stride, (long long)v->pad,
                   (long long)v->dilation, (long long)v->groups,
                   v->bias && kind != GB_STEP_CONV_FILTER ? " bias" : "");
+    name_storage(c, v->storage);
     const int64_t *x = DIMS(v->n, v->c, v->h, v->w), *w = DIMS(v->o, v->c / v->groups, v->kh, v->kw);
     const int64_t *y = DIMS(v->n, v->o, conv_out(v->h, v->kh, v), conv_out(v->w, v->kw, v));
     const int64_t *in0 = kind == GB_STEP_CONV_INPUT ? y : x, *in1 = kind == GB_STEP_CONV_FILTER ? y : w;
     const int64_t *out = kind == GB_STEP_CONV ? y : kind == GB_STEP_CONV_INPUT ? x : w;
-    gb_case_in(c, GB_S_F32, 4, in0, channels_last, GB_FILL_UNIFORM);
-    gb_case_in(c, GB_S_F32, 4, in1, channels_last, GB_FILL_UNIFORM);
-    gb_case_out(c, GB_S_F32, 4, out, channels_last);
+    gb_case_in(c, v->storage, 4, in0, channels_last, GB_FILL_UNIFORM);
+    gb_case_in(c, v->storage, 4, in1, channels_last, GB_FILL_UNIFORM);
+    gb_case_out(c, v->storage, 4, out, channels_last);
     c->step.u.conv = (gb_window){.kernel = {v->kh, v->kw}, .stride = {v->stride, v->stride},
                                  .dilation = {v->dilation, v->dilation}, .pad = {v->pad, v->pad},
                                  .pad_end = {v->pad, v->pad}, .groups = v->groups};

@@ -221,6 +221,50 @@ static void kernels_are_built_once(void **state)
     assert_int_equal(device->kernels.n, n);
 }
 
+/* One text with its constants set in two ways is two kernels. */
+static void constants_are_set_when_a_kernel_is_built(void **state)
+{
+    static const char source[] =
+        "#version 450\n"
+        "layout(local_size_x_id = 0) in;\n"
+        "layout(constant_id = 1) const int FACTOR = 1;\n"
+        "layout(set = 0, binding = 0, std430) readonly buffer A { float a[]; };\n"
+        "layout(set = 0, binding = 1, std430) buffer B { float b[]; };\n"
+        "layout(push_constant) uniform P { uint n; float factor; } p;\n"
+        "void main() {\n"
+        "    uint i = gl_GlobalInvocationID.x;\n"
+        "    if (i < p.n) b[i] += p.factor * float(FACTOR) * a[i];\n"
+        "}\n";
+    need_device();
+    gb_error err = {0};
+    fixture f = make_fixture();
+    gb_gpu_kernel text[2];
+    gb_vk_wanted wanted[2];
+    const gb_vk_kernel *kernel[2];
+    float *a = malloc(4 * N), *b = calloc(N, 4);
+    for (int i = 0; i < N; i++) a[i] = (float)i;
+    for (int k = 0; k < 2; k++) {
+        text[k] = (gb_gpu_kernel){
+            .name = "constants", .source = source, .n_constants = 2, .constant = {64, 3 + 2 * k}};
+        wanted[k] = (gb_vk_wanted){&text[k], 2, sizeof(push)};
+    }
+    assert_good(gb_vk_write(device, f.buf[0], 0, 4 * N, a, &err), &err);
+    assert_good(gb_vk_write(device, f.buf[1], 0, 4 * N, b, &err), &err);
+    assert_good(gb_vk_kernels_get(device, wanted, 2, kernel, &err), &err);
+    assert_ptr_not_equal(kernel[0], kernel[1]);
+    for (int k = 0; k < 2; k++) {
+        VkCommandBuffer once = record(kernel[k], &f.there, 1, 1, true);
+        assert_good(gb_vk_submit(device, &once, 1, &err), &err);
+        assert_good(gb_vk_wait(device, &err), &err);
+        device->vk.FreeCommandBuffers(device->handle, device->queue.pool, 1, &once);
+    }
+    assert_good(gb_vk_read(device, f.buf[1], 0, 4 * N, b, &err), &err);
+    for (int i = 0; i < N; i++) assert_float_equal(b[i], 8 * i, 0);
+    free_fixture(&f);
+    free(a);
+    free(b);
+}
+
 static void a_bad_kernel_is_an_error_with_the_compilers_words(void **state)
 {
     (void)state;
@@ -335,6 +379,7 @@ int main(void)
         cmocka_unit_test(writes_runs_and_reads_in_order),
         cmocka_unit_test(staged_copies_carry_large_buffers),
         cmocka_unit_test(kernels_are_built_once),
+        cmocka_unit_test(constants_are_set_when_a_kernel_is_built),
         cmocka_unit_test(a_bad_kernel_is_an_error_with_the_compilers_words),
         cmocka_unit_test(validation_messages_fail_the_call),
         cmocka_unit_test(a_missing_barrier_is_seen),

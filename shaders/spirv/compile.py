@@ -1,0 +1,75 @@
+#!/usr/bin/env python3
+"""Compiles the kernels for matrix units, which Debian's shaderc does not know, with the glslang and
+SPIRV-Tools of tests/requirements.txt:
+
+    build/venv/bin/python3 shaders/spirv/compile.py build/tests/unit/test_matrix
+
+asks gimbal for the kernels' texts (NAME.comp) and writes their modules (NAME.spv.txt): the words of an
+instruction, then what they mean. With --check nothing is written: the modules must be what the texts
+give, and valid. Run it again, and ninja, after a change to shaders/matrix.gk, shaders/matrix.glsl,
+backends/gpu/lower_matrix.c or the frame that backends/gpu/frame.c puts around kernels."""
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+here = Path(__file__).resolve().parent
+check = "--check" in sys.argv
+program, = (a for a in sys.argv[1:] if a != "--check")
+tools = Path(sys.prefix) / "bin"  # of the environment that runs this
+number = failures = 0
+
+
+def report(name, problem):
+    global number, failures
+    number += 1
+    failures += bool(problem)
+    print(f"{'not ok' if problem else 'ok'} {number} - {name}")
+    for line in problem.splitlines()[:20]:
+        print(f"# {line}")
+
+
+def run(tool, *arguments):
+    done = subprocess.run([tools / tool, *arguments], capture_output=True, text=True)
+    return done.stdout, "" if done.returncode == 0 else done.stdout + done.stderr + "failed"
+
+
+def listing_of(path):
+    data = path.read_bytes()
+    words = struct.unpack(f"<{len(data) // 4}I", data)
+    meaning, problem = run("spirv-dis", "--no-color", "--no-indent", "--no-header", path)
+    if problem:
+        raise SystemExit(problem)
+    lines, at = [" ".join(f"{w:08x}" for w in words[:5]) + " ; header"], 5
+    for text in meaning.splitlines():
+        count = words[at] >> 16
+        lines.append(" ".join(f"{w:08x}" for w in words[at:at + count]) + f" ; {text}")
+        at += count
+    assert at == len(words), "an instruction is not a line"
+    return "\n".join(lines) + "\n"
+
+
+with tempfile.TemporaryDirectory() as folder:
+    folder = Path(folder)
+    subprocess.run([program, "texts", folder], check=True, stdout=subprocess.DEVNULL)
+    for source in sorted(folder.glob("*.comp")):
+        name = source.stem
+        text, module = here / source.name, here / f"{name}.spv.txt"
+        if check:
+            report(f"{source.name} is what gimbal asks for",
+                   "" if text.read_bytes() == source.read_bytes() else "run compile.py without --check")
+        binary = folder / f"{name}.spv"
+        _, problem = run("glslangValidator", "-V", "--target-env", "vulkan1.1", "-o", binary, source)
+        report(f"{name} compiles", problem)
+        if problem:
+            continue
+        report(f"{name} is valid", run("spirv-val", "--target-env", "vulkan1.1", binary)[1])
+        if check:
+            report(f"{module.name} is its module",
+                   "" if module.read_text() == listing_of(binary) else "run compile.py without --check")
+        else:
+            text.write_bytes(source.read_bytes())
+            module.write_text(listing_of(binary))
+print(f"1..{number}")
+sys.exit(1 if failures else 0)
