@@ -30,9 +30,11 @@ typedef unsigned int uint;
 typedef unsigned short ushort;
 typedef _Float16 half;
 
-static int gb_group[3], gb_size[3];
-static _Thread_local int gb_item[3];
-static pthread_barrier_t gb_barrier;
+enum { GB_MOST_ITEMS = 256, GB_MOST_LANES = 12 };
+static int gb_group[3], gb_size[3], gb_items;
+static _Thread_local int gb_item[3], gb_number;
+static pthread_barrier_t gb_barrier, gb_subgroup_barrier[GB_MOST_ITEMS];
+static int gb_shuffled[GB_MOST_ITEMS];
 
 static inline int gb_bits(float x)
 {
@@ -46,6 +48,23 @@ static inline float gb_from_bits(int i)
     float x;
     memcpy(&x, &i, 4);
     return x;
+}
+
+// Subgroups of an odd size, the last one smaller still: bodies must not assume any.
+#define GB_SUBGROUP (gb_number / GB_MOST_LANES)
+#define GB_SUBGROUPS ((gb_items + GB_MOST_LANES - 1) / GB_MOST_LANES)
+#define GB_LANE (gb_number % GB_MOST_LANES)
+#define GB_LANES min(GB_MOST_LANES, gb_items - GB_SUBGROUP * GB_MOST_LANES)
+#define GB_SHUFFLE(x, lane) \
+    _Generic((x), float: gb_from_bits(gb_shuffle(gb_bits(x), lane)), int: gb_shuffle((int)(x), lane))
+
+static inline int gb_shuffle(int x, int lane)
+{
+    gb_shuffled[gb_number] = x;
+    pthread_barrier_wait(&gb_subgroup_barrier[GB_SUBGROUP]);
+    int got = gb_shuffled[GB_SUBGROUP * GB_MOST_LANES + lane];
+    pthread_barrier_wait(&gb_subgroup_barrier[GB_SUBGROUP]);
+    return got;
 }
 
 static inline float gb_fmin(float a, float b)
@@ -112,6 +131,27 @@ static inline float gb_from_half(uint bits)
     return (float)h;
 }
 
+#define GB_FOUR(array, i) array[i]
+
+typedef struct __attribute__((aligned(4))) { half x, y; } GB_HALF2;
+typedef struct __attribute__((aligned(8))) { half x, y, z, w; } GB_HALF4;
+#define GB_H half
+#define GB_H4 GB_HALF4
+#define GB_H_ZERO ((half)0)
+#define GB_H4_ZERO ((GB_HALF4){0})
+#define GB_PUT_H(array, i, v) ((half *)array)[i] = v
+#define GB_WIDENED(array, i) \
+    ((GB_V4){(float)array[i].x, (float)array[i].y, (float)array[i].z, (float)array[i].w})
+#define GB_HALF2_ZERO ((GB_HALF2){0})
+#define GB_HALVES(array, i) array[i]
+#define GB_LOW(v) ((GB_HALF2){(v).x, (v).y})
+#define GB_HIGH(v) ((GB_HALF2){(v).z, (v).w})
+#define GB_HALF2_FMA(f, v, sum) gb_half2_fma(f, v, sum)
+static inline GB_HALF2 gb_half2_fma(half x, GB_HALF2 v, GB_HALF2 sum)
+{
+    return (GB_HALF2){(half)((double)x * v.x + sum.x), (half)((double)x * v.y + sum.y)};
+}
+
 typedef const float *GB_FROM;
 typedef float GB_VEC __attribute__((vector_size(64), aligned(4)));
 #define GB_VEC_WIDTH 16
@@ -150,6 +190,7 @@ typedef struct {
 
 static void gb_place_item(int number)
 {
+    gb_number = number;
     gb_item[0] = number % gb_size[0];
     gb_item[1] = number / gb_size[0] % gb_size[1];
     gb_item[2] = number / gb_size[0] / gb_size[1];
@@ -165,14 +206,19 @@ static void *gb_run_item(void *arg)
 
 static void gb_run_together(void *const *buffer, const int *params, int items)
 {
-    pthread_t thread[256];
-    gb_call call[256];
+    pthread_t thread[GB_MOST_ITEMS];
+    gb_call call[GB_MOST_ITEMS];
     pthread_barrier_init(&gb_barrier, NULL, (uint)items);
+    for (int first = 0; first < items; first += GB_MOST_LANES)
+        pthread_barrier_init(&gb_subgroup_barrier[first / GB_MOST_LANES], NULL,
+                             (uint)min(GB_MOST_LANES, items - first));
     for (int i = 0; i < items; i++) {
         call[i] = (gb_call){buffer, params, i};
         if (pthread_create(&thread[i], NULL, gb_run_item, &call[i])) abort();
     }
     for (int i = 0; i < items; i++) pthread_join(thread[i], NULL);
+    for (int first = 0; first < items; first += GB_MOST_LANES)
+        pthread_barrier_destroy(&gb_subgroup_barrier[first / GB_MOST_LANES]);
     pthread_barrier_destroy(&gb_barrier);
 }
 
@@ -182,6 +228,7 @@ void gb_run_group(void *const *buffer, const int *params, const int *group, cons
     int items = size[0] * size[1] * size[2];
     memcpy(gb_group, group, sizeof gb_group);
     memcpy(gb_size, size, sizeof gb_size);
+    gb_items = items;
     if (together) {
         gb_run_together(buffer, params, items);
         return;

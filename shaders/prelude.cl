@@ -21,7 +21,41 @@ typedef ushort gb_any_ushort __attribute__((may_alias));
 #define GB_MAKE4(x, y, z, w) ((float4)(x, y, z, w))
 #define GB_FMA4(x, y, acc) fma(x, y, acc)
 #define GB_PUT(array, i, v) ((__local float *)array)[i] = v
+#define GB_FOUR(array, i) array[i]
+#define GB_H ushort // halves that nobody computes with
+#define GB_H4 ushort4
+#define GB_H_ZERO ((ushort)0)
+#define GB_H4_ZERO ((ushort4)(0))
+#define GB_PUT_H(array, i, v) ((__local ushort *)array)[i] = v
+#define GB_WIDENED(array, i) vload_half4(i, (__local const half *)array)
+#ifdef GB_HALF_MATH
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+#define GB_HALF2 half2
+#define GB_HALF4 half4
+#define GB_HALF2_ZERO ((half2)(0.0f))
+#define GB_HALVES(array, i) as_half4(array[i])
+#define GB_LOW(v) (v).lo
+#define GB_HIGH(v) (v).hi
+#define GB_HALF2_FMA(x, y, sum) fma((half2)(x), y, sum)
+#endif
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
+
+#ifdef GB_SUBGROUPS_WORK
+#ifdef cl_khr_subgroups
+#pragma OPENCL EXTENSION cl_khr_subgroups : enable
+#endif
+#ifdef cl_khr_subgroup_shuffle
+#pragma OPENCL EXTENSION cl_khr_subgroup_shuffle : enable
+#define GB_SHUFFLE(x, lane) sub_group_shuffle(x, (uint)(lane))
+#else
+#pragma OPENCL EXTENSION cl_intel_subgroups : enable
+#define GB_SHUFFLE(x, lane) intel_sub_group_shuffle(x, (uint)(lane))
+#endif
+#define GB_LANE ((int)get_sub_group_local_id())
+#define GB_LANES ((int)get_sub_group_size())
+#define GB_SUBGROUP ((int)get_sub_group_id())
+#define GB_SUBGROUPS ((int)get_num_sub_groups())
+#endif
 
 float gb_fmin(float a, float b)
 {

@@ -12,6 +12,10 @@
 #define GB_GLOBAL(d) int(gl_GlobalInvocationID[d])
 #define GB_LANE int(gl_SubgroupInvocationID)
 #define GB_BROADCAST(x, lane) subgroupBroadcast(x, lane)
+#define GB_LANES int(subgroupBallotBitCount(subgroupBallot(true))) // where all of them are
+#define GB_SUBGROUP int(gl_SubgroupID)
+#define GB_SUBGROUPS int(gl_NumSubgroups)
+#define GB_SHUFFLE(x, lane) subgroupShuffle(x, uint(lane))
 #define GB_V2 vec2
 #define GB_MAKE2(x, y) vec2(x, y)
 #define GB_V4 vec4
@@ -19,7 +23,23 @@
 #define GB_MAKE4(x, y, z, w) vec4(x, y, z, w)
 #define GB_FMA4(x, y, acc) fma(x, y, acc)
 #define GB_PUT(array, i, v) array[(i) >> 2][(i) & 3] = v
+#define GB_FOUR(array, i) array[i]
 #define GB_UNROLL
+#ifdef GB_HALF_MATH // kernels that keep or multiply halves
+#define GB_H float16_t
+#define GB_H4 f16vec4
+#define GB_H_ZERO float16_t(0.0)
+#define GB_H4_ZERO f16vec4(0.0)
+#define GB_PUT_H(array, i, v) array[(i) >> 2][(i) & 3] = v
+#define GB_WIDENED(array, i) vec4(array[i])
+#define GB_HALF2 f16vec2
+#define GB_HALF4 f16vec4
+#define GB_HALF2_ZERO f16vec2(0.0)
+#define GB_HALVES(array, i) array[i]
+#define GB_LOW(v) (v).xy
+#define GB_HIGH(v) (v).zw
+#define GB_HALF2_FMA(x, y, sum) fma(f16vec2(x), y, sum)
+#endif
 #define GB_BARRIER memoryBarrierShared(); barrier()
 #define GB_SHARED shared
 #define GB_H8 uvec4

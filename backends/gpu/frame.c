@@ -60,7 +60,10 @@ static void glsl_views(const gb_gk *k, gb_text *t, int binding)
     for (int width = 2; width <= 8; width *= 2) {
         if (!(k->views[binding] & width)) continue;
         char type[16];
-        snprintf(type, sizeof type, width == 8 ? "uvec4" : "vec%d", width);
+        if (width == 8)
+            snprintf(type, sizeof type, "uvec4");
+        else
+            snprintf(type, sizeof type, "%svec%d", k->storage[binding] == GB_S_F16 ? "f16" : "", width);
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) %sbuffer gb_b%dw%d { %s v[]; } "
                     "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
@@ -101,10 +104,17 @@ static void glsl_prelude(const gb_gk *k, gb_text *t)
         half = half || k->storage[i] >= GB_S_F16;
         words = words || (k->views[i] & 2 && gb_gk_pairs_as_words(k));
     }
-    gb_text_add(t, "#version 450\n%s%s%s%s",
+    gb_text_add(t, "#version 450\n%s%s%s%s%s%s",
                 half ? "#extension GL_EXT_shader_16bit_storage : require\n" : "",
                 words ? "#extension GL_ARB_gpu_shader_int64 : require\n" : "",
-                k->uses_subgroups ? "#extension GL_KHR_shader_subgroup_ballot : require\n" : "",
+                k->uses_subgroups || k->uses_shuffle
+                    ? "#extension GL_KHR_shader_subgroup_ballot : require\n"
+                    : "",
+                k->uses_shuffle ? "#extension GL_KHR_shader_subgroup_shuffle : require\n" : "",
+                k->uses_half
+                    ? "#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require\n"
+                      "#define GB_HALF_MATH\n"
+                    : "",
                 gb_shader_prelude_glsl);
     if (k->uses_math) gb_text_add(t, "%s", gb_shader_math);
 }
@@ -112,8 +122,10 @@ static void glsl_prelude(const gb_gk *k, gb_text *t)
 void gb_gk_frame(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
 {
     const gb_gpu_api api = k->b->caps->api;
-    if (api == GB_GPU_OPENCL && k->b->caps->cpu_hosted) /* in all: kernels share their prelude */
-        gb_text_add(t, "#define GB_SOFT_HALF\n");
+    if (api == GB_GPU_OPENCL) /* in all: kernels share their prelude */
+        gb_text_add(t, "%s%s%s", k->b->caps->cpu_hosted ? "#define GB_SOFT_HALF\n" : "",
+                    k->b->caps->shuffle ? "#define GB_SUBGROUPS_WORK\n" : "",
+                    k->b->caps->half_math ? "#define GB_HALF_MATH\n" : "");
     if (k->offline)
         gb_text_add(t, "%s", gb_shader_matrix_glsl);
     else if (api == GB_GPU_VULKAN)
@@ -149,7 +161,7 @@ static const char *const part_type[] = {"gb_any_float", "gb_any_int", "half", "g
 /* Parameters by value: compilers see that stores leave them alone. */
 void gb_gk_frame_part(const gb_gk *k, gb_text *t, const char *body)
 {
-    if (k->b->caps->api != GB_GPU_OPENCL || k->shared.n) return;
+    if (k->b->caps->api != GB_GPU_OPENCL || k->shared.n || k->uses_shuffle) return;
     gb_text_add(t,
                 "#undef gb_counted\n#define gb_counted GB_PART(counted)\n"
                 "typedef struct { int v[%d]; } GB_PART(params);\n"

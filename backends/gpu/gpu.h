@@ -6,6 +6,7 @@
 #define GB_BACKENDS_GPU_H
 
 #include "backends/backend.h"
+#include "core/base/cache.h"
 
 typedef enum gb_gpu_api {
     GB_GPU_OPENCL,
@@ -30,6 +31,8 @@ typedef struct gb_gpu_caps {
     bool storage16;     /* 16-bit loads and stores work in kernels */
     bool int64;         /* 64-bit integers do */
     bool broadcast;     /* subgroupBroadcast does (Vulkan) */
+    bool shuffle;       /* lanes of a subgroup can read each other's values, as … */
+    bool half_math;     /* … arithmetic in f16 works: gb_gpu_probe_caps */
     int max_rounds;     /* of all loops of an item together: lavapipe ends them, without a word,
                            after 65,535; 0: any */
     uint32_t max_local; /* items of a work-group */
@@ -130,6 +133,9 @@ void gb_gpu_estimate(gb_gpu_program *program, const gb_plan *plan);
 /* Adds the time of a launch to the steps that it is of. */
 void gb_gpu_spread(const gb_gpu_launch *launch, gb_span time, gb_span *span);
 
+typedef gb_status gb_gpu_open(const gb_backend_options *o, int index, gb_backend_device **dev,
+                              gb_error *err);
+
 /* Which storage types a device really runs, as bits of gb_dtype: a small kernel that reads and
  * writes each of them. Uses nothing but the backend's own table. */
 gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
@@ -138,6 +144,13 @@ gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32
 /* Runs each kernel for matrix units on small steps, through the backend's own table, and leaves the
  * bits of those in matrix->works whose results were right. *matrix is of the device's caps. */
 void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_gpu_matrix *matrix);
+
+/* Clears what the driver says it can, and is set in caps, but gets wrong when it runs: shuffle and
+ * half_math. They are tried on a device of their own, opened by `open` with what the driver says,
+ * for it may be lost; key is the driver's, for the cache. Variants that need them are for real GPUs:
+ * where the driver runs on a CPU they are tried only for a variant that is forced. */
+void gb_gpu_probe_caps(const gb_backend *backend, const gb_backend_options *o, int index,
+                       gb_gpu_open *open, gb_hash key, gb_gpu_caps *caps);
 
 /* A program of two steps over two buffers of buffer_bytes: step 0 does flops operations from
  * registers, step 1 moves bytes. For the backend slot peak: run it and divide. */

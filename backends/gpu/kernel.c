@@ -161,12 +161,41 @@ static void define_vector_store(gb_gk *k, const char *name, int binding, int wid
         gb_text_add(&k->defs, "b%dw%d[%s] = v\n", binding, width, at);
 }
 
-void gb_gk_vectors(gb_gk *k, const char *name, int width)
+/* -1: an earlier failure. */
+static int binding_of(const gb_gk *k, const char *name)
 {
     int binding = -1;
     for (int i = 0; i < k->n_names; i++)
         if (strcmp(k->name[i].text, name) == 0) binding = k->name[i].binding;
-    if (binding < 0) return; /* an earlier failure */
+    return binding;
+}
+
+void gb_gk_halves(gb_gk *k, const char *name, int width)
+{
+    const int binding = binding_of(k, name);
+    if (binding < 0) return;
+    const gb_gpu_api api = k->b->caps->api;
+    gb_text *t = &k->defs;
+    k->uses_half = true;
+    k->views[binding] |= width == 4 ? 4 : 0;
+    if (api == GB_GPU_OPENCL)
+        gb_text_add(t,
+                    "#define LDH_%s(i) ((__global const ushort *)BUF_%s)[AT_%s + (i)]\n"
+                    "#define LDH4_%s(i) vload4((AT_%s + (i)) / 4, (__global const ushort *)BUF_%s)\n",
+                    name, name, name, name, name, name);
+    else
+        gb_text_add(t, "#define LDH_%s(i) BUF_%s[AT_%s + (i)]\n", name, name, name);
+    if (api == GB_GPU_HOST)
+        gb_text_add(t, "#define LDH4_%s(i) ((const GB_H4 *)BUF_%s)[(AT_%s + (i)) / 4]\n", name,
+                    name, name);
+    else if (api == GB_GPU_VULKAN)
+        gb_text_add(t, "#define LDH4_%s(i) b%dw4[(AT_%s + (i)) / 4]\n", name, binding, name);
+}
+
+void gb_gk_vectors(gb_gk *k, const char *name, int width)
+{
+    const int binding = binding_of(k, name);
+    if (binding < 0) return;
     char at[64];
     snprintf(at, sizeof at, "(AT_%s + (i)) / %d", name, width);
     k->views[binding] |= (uint8_t)width;

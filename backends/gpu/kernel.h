@@ -59,7 +59,7 @@ typedef struct gb_gk {
     bool offline, apart; /* apart: equal windows are bindings of their own */
     int n_constants;
     int32_t constant[GB_GPU_MAX_CONSTANTS];
-    bool uses_random, uses_math, uses_subgroups;
+    bool uses_random, uses_math, uses_subgroups, uses_shuffle, uses_half;
     bool once; /* it makes what stays */
     size_t common;    /* characters of the text before what is this kernel's own */
     gb_status status; /* the first failure */
@@ -83,6 +83,9 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width);
 void gb_gk_eights(gb_gk *k, const char *name);
 /* A number that the text leaves open where it is compiled offline. */
 void gb_gk_constant(gb_gk *k, const char *name, int value);
+/* Adds LDH_name(i), and LDH4_name(i) where width is 4, to a bound operand of halves: as they are
+ * stored. */
+void gb_gk_halves(gb_gk *k, const char *name, int width);
 /* A part of the step's scratch, count elements from byte offset on. */
 void gb_gk_scratch(gb_gk *k, const char *name, uint64_t offset, int64_t count, gb_storage storage,
                    gb_gk_access access);

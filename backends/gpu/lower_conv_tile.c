@@ -23,10 +23,10 @@ static sizes sizes_of(const gb_step *s)
     return (sizes){pixels_of(&s->out[0]), out[1] / g, s->kind == GB_STEP_CONV ? w[1] : w[0] / g, g};
 }
 
-static gb_tile choose(int size, const gb_step *s)
+static gb_tile choose(int member, const gb_step *s)
 {
     const sizes z = sizes_of(s);
-    return gb_tile_choose((gb_tile_size)size, z.m, z.n, z.groups);
+    return gb_tile_choose(member, z.m, z.n, z.groups);
 }
 
 static int64_t rounds_of(const gb_tile *t, const gb_step *s)
@@ -44,30 +44,32 @@ static int64_t shares_of(const gb_gpu_caps *caps, const gb_tile *t, const gb_ste
     *share = rounds;
     if (s->kind != GB_STEP_CONV_FILTER) return 1;
     int64_t want = gb_min(gb_div_up(256, gb_max(1, groups)), rounds / 16);
-    if (caps->max_rounds) want = gb_max(want, gb_div_up(rounds * (t->bk + 1), caps->max_rounds));
+    if (caps->max_rounds)
+        want = gb_max(want, gb_div_up(rounds * gb_tile_turns(t), caps->max_rounds));
     *share = gb_max(1, gb_div_up(rounds, gb_max(1, want)));
     return gb_max(1, gb_div_up(rounds, *share));
 }
 
-static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
+static bool applies(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
+    const gb_tile t = choose(member, s);
     int64_t share, shares = shares_of(caps, &t, s, &share);
-    return gb_tile_applies(caps, (gb_tile_size)size, t.m, t.n) && rounds_of(&t, s) > 0 &&
-           (!caps->max_rounds || share * (t.bk + 1) <= caps->max_rounds) &&
+    return gb_tile_applies(caps, s, member, t.m, t.n, rounds_of(&t, s) * t.bk) &&
+           rounds_of(&t, s) > 0 &&
+           (!caps->max_rounds || share * gb_tile_turns(&t) <= caps->max_rounds) &&
            t.groups[2] * shares <= caps->max_groups[2];
 }
 
-static bool fits(const gb_gpu_caps *caps, const gb_step *s, int size)
+static bool fits(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
+    const gb_tile t = choose(member, s);
     return !caps->cpu_hosted && sizes_of(s).k >= 8 && t.n >= 8 &&
-           gb_tile_fits(caps, (gb_tile_size)size, t.m, t.n, t.groups[2]);
+           gb_tile_fits(caps, member, t.m, t.n, t.groups[2]);
 }
 
-static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *s, int size)
+static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
+    const gb_tile t = choose(member, s);
     int64_t share, shares = shares_of(caps, &t, s, &share);
     return (uint64_t)(shares * t.m * t.n * t.groups[2]) * 4;
 }
@@ -110,13 +112,13 @@ static const char input_guard[] =
     "row_$ < M && k0 + k_$ < K && v_ >= 0 && u_ >= 0 && v_ == y_ * STRIDE_H && u_ == x_ * STRIDE_W "
     "&& y_ < IN_H && x_ < IN_W";
 
-static gb_status lower_conv(gb_gpu_builder *b, int size)
+static gb_status lower_conv(gb_gpu_builder *b, int member)
 {
     const gb_step *s = b->step;
     const gb_operand *out = &s->out[0];
     const bool forward = s->kind == GB_STEP_CONV;
     const sizes z = sizes_of(s);
-    gb_tile t = choose(size, s);
+    gb_tile t = choose(member, s);
     gb_gk k;
     begin(&k, b, &t, 1, rounds_of(&t, s));
     gb_gk_param(&k, "WIDTH", out->dim[3]);
@@ -144,16 +146,16 @@ static gb_status lower_conv(gb_gpu_builder *b, int size)
                                     .place = forward
                                                  ? "PLACE_i1(g * N + column_$, k0 + k_$, kh, kw)"
                                                  : "PLACE_i1(g * K + k0 + k_$, column_$, kh, kw)"});
-    return gb_gk_finish(&k, gb_tile_name((gb_tile_size)size), gb_shader_tile, t.groups);
+    return gb_gk_finish(&k, gb_tile_name(member), gb_shader_tile, t.groups);
 }
 
 /* Rows are places of the filter, k is pixels of the output. */
-static gb_status lower_filter(gb_gpu_builder *b, int size)
+static gb_status lower_filter(gb_gpu_builder *b, int member)
 {
     const gb_step *s = b->step;
     const gb_operand *dy = &s->in[1], *dw = &s->out[0];
     const sizes z = sizes_of(s);
-    gb_tile t = choose(size, s);
+    gb_tile t = choose(member, s);
     int64_t share, shares = shares_of(b->caps, &t, s, &share);
     gb_gk k;
     begin(&k, b, &t, shares, share);
@@ -187,7 +189,7 @@ static gb_status lower_filter(gb_gpu_builder *b, int size)
                         .place = "PLACE_i1(n_, g * N + column_$, line_ - n_ * OUT_H, "
                                  "p_ - line_ * OUT_W)"});
     t.groups[2] *= shares;
-    gb_status status = gb_gk_finish(&k, gb_tile_name((gb_tile_size)size), gb_shader_tile, t.groups);
+    gb_status status = gb_gk_finish(&k, gb_tile_name(member), gb_shader_tile, t.groups);
     return status == GB_OK ? gb_lower_sum_join(b, 0, shares, dw->dim[0] * z.m) : status;
 }
 

@@ -174,9 +174,9 @@ gb_status gb_lower_depthwise(gb_gpu_builder *b)
     gb_gk_image(&k, "i0", x, GB_READ);
     gb_gk_packed(&k, "taps", 0, w[0] * w[1] * w[2] * w[3], GB_READ);
     gb_gk_image_result(&k, s);
-    gb_value_load(&k, "LOAD_IMAGE", "i0", x->storage, gb_fours(x, 1), d.width);
+    gb_value_load(&k, "LOAD_IMAGE", "i0", x->storage, gb_fours(x, 1, GB_S_F32), d.width);
     gb_value_load(&k, "LOAD_TAP", "taps", GB_S_F32, true, d.width);
-    gb_value_store(&k, "STORE", "o0", out->storage, gb_fours(out, 1), d.width);
+    gb_value_store(&k, "STORE", "o0", out->storage, gb_fours(out, 1, GB_S_F32), d.width);
     gb_gk_define(&k, "FINISH(n_, c_, h_, w_)",
                  s->expr ? "EPILOGUE(n_, c_, h_, w_) result[l] = r0;" : "result[l] = acc;");
     define_channels(&k, &d);
@@ -259,8 +259,8 @@ gb_status gb_lower_depthwise_filter(gb_gpu_builder *b)
     gb_gk_image(&k, "i0", x, GB_READ);
     gb_gk_image(&k, "i1", dy, GB_READ);
     gb_gk_scratch(&k, "part", 0, d.shares * count, GB_S_F32, GB_WRITE);
-    gb_value_load(&k, "LOAD_IMAGE", "i0", x->storage, gb_fours(x, 1), d.width);
-    gb_value_load(&k, "LOAD_GRADIENT", "i1", dy->storage, gb_fours(dy, 1), d.width);
+    gb_value_load(&k, "LOAD_IMAGE", "i0", x->storage, gb_fours(x, 1, GB_S_F32), d.width);
+    gb_value_load(&k, "LOAD_GRADIENT", "i1", dy->storage, gb_fours(dy, 1, GB_S_F32), d.width);
     define_channels(&k, &d);
     gb_gk_param(&k, "CHANNELS", dy->dim[1]);
     gb_gk_param(&k, "OUT_H", dy->dim[2]);

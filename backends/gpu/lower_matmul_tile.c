@@ -4,10 +4,10 @@
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/tile.h"
 
-static gb_tile choose(int size, const gb_step *s)
+static gb_tile choose(int member, const gb_step *s)
 {
     const gb_operand *out = &s->out[0];
-    return gb_tile_choose((gb_tile_size)size, out->dim[out->rank - 2], out->dim[out->rank - 1],
+    return gb_tile_choose(member, out->dim[out->rank - 2], out->dim[out->rank - 1],
                           gb_matmul_batches(s));
 }
 
@@ -22,29 +22,30 @@ static int64_t shares_of(const gb_gpu_caps *caps, const gb_tile *t, const gb_ste
 {
     const int64_t rounds = rounds_of(t, s), groups = t->groups[0] * t->groups[1] * t->groups[2];
     int64_t want = gb_min(gb_div_up(64, gb_max(1, groups)), rounds / 16);
-    if (caps->max_rounds) want = gb_max(want, gb_div_up(rounds * (t->bk + 1), caps->max_rounds));
+    if (caps->max_rounds)
+        want = gb_max(want, gb_div_up(rounds * gb_tile_turns(t), caps->max_rounds));
     *share = gb_max(1, gb_div_up(rounds, gb_max(1, want)));
     return gb_max(1, gb_div_up(rounds, *share));
 }
 
-static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
+static bool applies(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
+    const gb_tile t = choose(member, s);
     int64_t share;
-    return gb_tile_applies(caps, (gb_tile_size)size, t.m, t.n) &&
+    return gb_tile_applies(caps, s, member, t.m, t.n, s->in[0].dim[s->in[0].rank - 1]) &&
            t.groups[2] * shares_of(caps, &t, s, &share) <= caps->max_groups[2];
 }
 
-static bool fits(const gb_gpu_caps *caps, const gb_step *s, int size)
+static bool fits(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
-    if (!gb_matmul_item_applies(caps, s)) return size == GB_TILE_32; /* it has to be split */
-    return !caps->cpu_hosted && gb_tile_fits(caps, (gb_tile_size)size, t.m, t.n, t.groups[2]);
+    const gb_tile t = choose(member, s);
+    if (!gb_matmul_item_applies(caps, s)) return member == GB_TILE_32; /* it has to be split */
+    return !caps->cpu_hosted && gb_tile_fits(caps, member, t.m, t.n, t.groups[2]);
 }
 
-static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *s, int size)
+static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *s, int member)
 {
-    const gb_tile t = choose(size, s);
+    const gb_tile t = choose(member, s);
     int64_t share, shares = shares_of(caps, &t, s, &share);
     return shares == 1 ? 0 : (uint64_t)(t.groups[2] * shares * t.m * t.n) * 4;
 }
@@ -71,10 +72,10 @@ gb_status gb_lower_split_join(gb_gpu_builder *b, int64_t shares)
                         (const int64_t[3]){groups, batches, 1});
 }
 
-static gb_status lower(gb_gpu_builder *b, int size)
+static gb_status lower(gb_gpu_builder *b, int member)
 {
     const gb_step *s = b->step;
-    gb_tile t = choose(size, s);
+    gb_tile t = choose(member, s);
     const int last = s->out[0].rank - 1;
     int64_t share, shares = shares_of(b->caps, &t, s, &share);
     gb_space batch;
@@ -104,7 +105,7 @@ static gb_status lower(gb_gpu_builder *b, int size)
                                     .guard = "column_$ < N && k0 + k_$ < K",
                                     .place = "pb$ + (k0 + k_$) * B_K"});
     t.groups[2] *= shares;
-    gb_status status = gb_gk_finish(&k, gb_tile_name((gb_tile_size)size), gb_shader_tile, t.groups);
+    gb_status status = gb_gk_finish(&k, gb_tile_name(member), gb_shader_tile, t.groups);
     return status == GB_OK && shares > 1 ? gb_lower_split_join(b, shares) : status;
 }
 

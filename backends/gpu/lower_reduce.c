@@ -5,14 +5,20 @@
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/space.h"
 
+typedef enum gb_sharing { /* who works on a result */
+                          GB_BY_ITEM,
+                          GB_BY_GROUP,   /* joined through shared memory */
+                          GB_BY_SUBGROUP /* joined by shuffles */
+} gb_sharing;
+
 /* How a reduction is laid out on a device. Depends on shapes and the class of the device only, so
  * that results do not change with the number of cores. */
 typedef struct gb_reduction {
     const gb_step *step;
     gb_space kept, reduced; /* without the inner dimension that lanes walk */
     gb_space all_kept;
-    bool row;      /* lanes walk a reduced dimension, else a kept one */
-    bool together; /* a group a result: its items share the row */
+    bool row; /* lanes walk a reduced dimension, else a kept one */
+    gb_sharing sharing;
     int64_t inner[GB_SPACE_OPS];
     int inner_axis;
     int64_t width; /* of the inner dimension */
@@ -33,7 +39,8 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
     int64_t reduced = gb_max(1, r->rows * r->columns);
     int64_t target = r->local == 1 ? 64 : 16384, least = r->local == 1 ? 4096 : 64;
-    if (r->together) target = 512, least = 4096;
+    if (r->sharing == GB_BY_GROUP) target = 512, least = 4096;
+    if (r->sharing == GB_BY_SUBGROUP) target = 1024, least = 2048;
     int64_t want =
         gb_min(gb_div_up(target, gb_max(1, r->units)), reduced * (r->row ? 1 : r->lanes) / least);
     want = gb_max(1, gb_min(want, 256));
@@ -46,13 +53,17 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
     r->segments = r->segment_columns * row_segments;
     r->block = r->segments > 1 || r->local > 1 ? 1 : gb_max(1, 4096 / reduced);
     r->block = gb_max(r->block, gb_div_up(r->units, (int64_t)caps->max_groups[0] * r->local));
+    /* a result for each subgroup of a group, if they are as large as they are said to be */
+    if (r->sharing == GB_BY_SUBGROUP)
+        r->block = gb_max(gb_max(1, ITEMS / (caps->subgroup ? caps->subgroup : 32)),
+                          gb_div_up(r->units, caps->max_groups[0]));
 }
 
 static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s,
-                           bool together)
+                           gb_sharing sharing)
 {
     *r = (gb_reduction){.step = s,
-                        .together = together,
+                        .sharing = sharing,
                         .kept = {.rank = s->n_kept},
                         .reduced = {.rank = s->rank - s->n_kept}};
     for (int d = 0; d < s->rank; d++) {
@@ -73,9 +84,9 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     r->row = r->kept.rank == 0 || along == 1 || along == -1;
     r->width = gb_space_pop(r->row ? &r->reduced : &r->kept, r->inner, &r->inner_axis);
     if (r->row) memset(r->inner + s->n_in, 0, sizeof(int64_t) * (size_t)s->n_out);
-    bool wide = gb_gpu_wide_items(caps);
-    r->lanes = wide && !together ? 16 : 1;
-    r->local = wide && !together ? 1 : (int)gb_min(ITEMS, caps->max_local);
+    bool wide = gb_gpu_wide_items(caps) && sharing == GB_BY_ITEM;
+    r->lanes = wide ? 16 : 1;
+    r->local = wide ? 1 : (int)gb_min(ITEMS, caps->max_local);
     int64_t outer = gb_space_count(&r->kept);
     r->units = r->row ? outer : outer * gb_div_up(r->width, r->lanes);
     r->rows = gb_space_count(&r->reduced);
@@ -87,7 +98,7 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
 bool gb_reduce_group_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_reduction r;
-    plan_reduction(&r, caps, step, true);
+    plan_reduction(&r, caps, step, GB_BY_GROUP);
     return r.row && caps->max_local >= ITEMS && r.units <= caps->max_groups[0] &&
            caps->local_memory >= ITEMS * 4u * (uint32_t)(r.n_values + 1);
 }
@@ -95,26 +106,45 @@ bool gb_reduce_group_applies(const gb_gpu_caps *caps, const gb_step *step)
 bool gb_reduce_group_wanted(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_reduction r;
-    plan_reduction(&r, caps, step, true);
+    plan_reduction(&r, caps, step, GB_BY_GROUP);
     return !caps->cpu_hosted && r.columns >= ITEMS;
 }
 
-static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *step, bool together)
+bool gb_reduce_subgroup_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_reduction r;
-    plan_reduction(&r, caps, step, together);
+    plan_reduction(&r, caps, step, GB_BY_SUBGROUP);
+    return r.row && caps->shuffle && caps->max_local >= ITEMS;
+}
+
+bool gb_reduce_subgroup_wanted(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_reduction r;
+    plan_reduction(&r, caps, step, GB_BY_SUBGROUP);
+    return !caps->cpu_hosted && r.columns >= 32;
+}
+
+static uint64_t scratch(const gb_gpu_caps *caps, const gb_step *step, gb_sharing sharing)
+{
+    gb_reduction r;
+    plan_reduction(&r, caps, step, sharing);
     if (r.segments == 1) return 0;
     return (uint64_t)(r.segments * r.n_values * gb_space_count(&r.all_kept)) * 4;
 }
 
 uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
-    return scratch(caps, step, false);
+    return scratch(caps, step, GB_BY_ITEM);
 }
 
 uint64_t gb_reduce_group_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
-    return scratch(caps, step, true);
+    return scratch(caps, step, GB_BY_GROUP);
+}
+
+uint64_t gb_reduce_subgroup_scratch(const gb_gpu_caps *caps, const gb_step *step)
+{
+    return scratch(caps, step, GB_BY_SUBGROUP);
 }
 
 /* --- the text of combiners --- */
@@ -228,6 +258,21 @@ static void define_shared(gb_gk *k, const gb_step *s)
     k->defs.failed = k->defs.failed || save.failed || load.failed;
     gb_text_free(&save);
     gb_text_free(&load);
+}
+
+/* What another lane of the subgroup has. */
+static void define_shuffles(gb_gk *k, const gb_step *s)
+{
+    gb_text *t = &k->defs;
+    k->uses_shuffle = true;
+    gb_text_add(t, "#define FROM_OTHER(lane_)");
+    for (int j = 0; j < s->n_red; j++) {
+        gb_text_add(t, " %s x%d = GB_SHUFFLE(a%d[0], lane_);", is_int(s, j) ? "int" : "float", j,
+                    j);
+        if (s->red[j] == GB_MOMENTS)
+            gb_text_add(t, " float y%d = GB_SHUFFLE(m%d[0], lane_);", j, j);
+    }
+    gb_text_add(t, "\n");
 }
 
 static void define_result(gb_gk *k, const gb_reduction *r, const int64_t *inner)
@@ -374,11 +419,11 @@ static gb_status lower_join(gb_gpu_builder *b, const gb_reduction *r)
                         (const int64_t[3]){gb_div_up(kept, local), 1, 1});
 }
 
-static gb_status lower(gb_gpu_builder *b, bool together)
+static gb_status lower(gb_gpu_builder *b, gb_sharing sharing)
 {
     gb_reduction r;
     gb_gk k;
-    plan_reduction(&r, b->caps, b->step, together);
+    plan_reduction(&r, b->caps, b->step, sharing);
     if (r.units == 0) return GB_OK;
     gb_gk_begin(&k, b);
     gb_gk_local(&k, (uint32_t)r.local, 1, 1);
@@ -390,7 +435,8 @@ static gb_status lower(gb_gpu_builder *b, bool together)
     gb_space_walk(&k, &r.kept, "KEPT", "");
     gb_space_walk(&k, &r.reduced, "REDUCED", "r_");
     define_accumulators(&k, &r);
-    if (together) define_shared(&k, b->step);
+    if (sharing == GB_BY_GROUP) define_shared(&k, b->step);
+    if (sharing == GB_BY_SUBGROUP) define_shuffles(&k, b->step);
     if (r.row) {
         define_merge(&k, &r);
     } else {
@@ -403,22 +449,29 @@ static gb_status lower(gb_gpu_builder *b, bool together)
         bind_outputs(&k, b->step);
         define_result(&k, &r, r.inner);
     }
-    const int64_t items = together ? 1 : r.local;
+    const int64_t items = sharing == GB_BY_ITEM ? r.local : 1;
     const int64_t groups[3] = {gb_div_up(gb_div_up(r.units, r.block), items), r.segments, 1};
-    gb_status s = together ? gb_gk_finish(&k, "reduce.group", gb_shader_reduce_group, groups)
-                  : r.row  ? gb_gk_finish(&k, "reduce.row", gb_shader_reduce_row, groups)
-                           : gb_gk_finish(&k, "reduce.column", gb_shader_reduce_column, groups);
+    const char *name = "reduce.column", *body = gb_shader_reduce_column;
+    if (r.row) name = "reduce.row", body = gb_shader_reduce_row;
+    if (sharing == GB_BY_GROUP) name = "reduce.group", body = gb_shader_reduce_group;
+    if (sharing == GB_BY_SUBGROUP) name = "reduce.subgroup", body = gb_shader_reduce_subgroup;
+    gb_status s = gb_gk_finish(&k, name, body, groups);
     return s == GB_OK && r.segments > 1 ? lower_join(b, &r) : s;
 }
 
 gb_status gb_lower_reduce(gb_gpu_builder *b)
 {
-    return lower(b, false);
+    return lower(b, GB_BY_ITEM);
 }
 
 gb_status gb_lower_reduce_group(gb_gpu_builder *b)
 {
-    return lower(b, true);
+    return lower(b, GB_BY_GROUP);
+}
+
+gb_status gb_lower_reduce_subgroup(gb_gpu_builder *b)
+{
+    return lower(b, GB_BY_SUBGROUP);
 }
 
 /* --- the place of the extreme --- */

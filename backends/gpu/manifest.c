@@ -16,9 +16,21 @@ static bool lanes_of_a_gpu(const gb_gpu_caps *caps, const gb_step *step)
     return !wide_items(caps, step);
 }
 
+/* All sizes of one form of tiles. */
+#define TILES(kind_, how, tiles, form)                                                             \
+    {kind_, how "128", .family = &tiles, .member = GB_TILE(form, GB_TILE_128)},                    \
+        {kind_, how "64", .family = &tiles, .member = GB_TILE(form, GB_TILE_64)},                  \
+        {kind_, how "32", .family = &tiles, .member = GB_TILE(form, GB_TILE_32)},                  \
+        {kind_, how "_tall", .family = &tiles, .member = GB_TILE(form, GB_TILE_TALL)},             \
+    {                                                                                              \
+        kind_, how "_flat", .family = &tiles, .member = GB_TILE(form, GB_TILE_FLAT)                \
+    }
+
 const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_POINTWISE, "pointwise.rows", wide_items, NULL, gb_lower_pointwise_rows},
     {GB_STEP_POINTWISE, "pointwise.flat", NULL, NULL, gb_lower_pointwise_flat},
+    {GB_STEP_REDUCE, "reduce.subgroup", gb_reduce_subgroup_applies, gb_reduce_subgroup_scratch,
+     gb_lower_reduce_subgroup, gb_reduce_subgroup_wanted},
     {GB_STEP_REDUCE, "reduce.group", gb_reduce_group_applies, gb_reduce_group_scratch,
      gb_lower_reduce_group, gb_reduce_group_wanted},
     {GB_STEP_REDUCE, "reduce.lanes", NULL, gb_reduce_scratch, gb_lower_reduce},
@@ -30,6 +42,8 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_MATMUL, "matmul.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
     {GB_STEP_MATMUL, "matmul.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
     {GB_STEP_MATMUL, "matmul.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
+    TILES(GB_STEP_MATMUL, "matmul.packed", gb_matmul_tiles, GB_TILE_PACKED),
+    TILES(GB_STEP_MATMUL, "matmul.half", gb_matmul_tiles, GB_TILE_HALVES),
     {GB_STEP_MATMUL, "matmul.tile128", .family = &gb_matmul_tiles, .member = GB_TILE_128},
     {GB_STEP_MATMUL, "matmul.tile64", .family = &gb_matmul_tiles, .member = GB_TILE_64},
     {GB_STEP_MATMUL, "matmul.tile32", .family = &gb_matmul_tiles, .member = GB_TILE_32},
@@ -48,6 +62,8 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV, "conv.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
     {GB_STEP_CONV, "conv.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
     {GB_STEP_CONV, "conv.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
+    TILES(GB_STEP_CONV, "conv.packed", gb_conv_tiles, GB_TILE_PACKED),
+    TILES(GB_STEP_CONV, "conv.half", gb_conv_tiles, GB_TILE_HALVES),
     {GB_STEP_CONV, "conv.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV, "conv.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV, "conv.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -67,6 +83,8 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV_INPUT, "conv_input.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
     {GB_STEP_CONV_INPUT, "conv_input.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
     {GB_STEP_CONV_INPUT, "conv_input.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
+    TILES(GB_STEP_CONV_INPUT, "conv_input.packed", gb_conv_tiles, GB_TILE_PACKED),
+    TILES(GB_STEP_CONV_INPUT, "conv_input.half", gb_conv_tiles, GB_TILE_HALVES),
     {GB_STEP_CONV_INPUT, "conv_input.tile128", .family = &gb_conv_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_INPUT, "conv_input.tile64", .family = &gb_conv_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_INPUT, "conv_input.tile32", .family = &gb_conv_tiles, .member = GB_TILE_32},
@@ -85,6 +103,7 @@ const gb_gpu_variant gb_gpu_manifest[] = {
     {GB_STEP_CONV_FILTER, "conv_filter.matrix128", .family = &gb_matrix_kernels, .member = GB_MATRIX_128},
     {GB_STEP_CONV_FILTER, "conv_filter.matrix64", .family = &gb_matrix_kernels, .member = GB_MATRIX_64},
     {GB_STEP_CONV_FILTER, "conv_filter.matrix32", .family = &gb_matrix_kernels, .member = GB_MATRIX_32},
+    TILES(GB_STEP_CONV_FILTER, "conv_filter.half", gb_filter_tiles, GB_TILE_HALVES),
     {GB_STEP_CONV_FILTER, "conv_filter.tile128", .family = &gb_filter_tiles, .member = GB_TILE_128},
     {GB_STEP_CONV_FILTER, "conv_filter.tile64", .family = &gb_filter_tiles, .member = GB_TILE_64},
     {GB_STEP_CONV_FILTER, "conv_filter.tile32", .family = &gb_filter_tiles, .member = GB_TILE_32},

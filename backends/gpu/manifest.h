@@ -94,6 +94,10 @@ bool gb_reduce_group_applies(const gb_gpu_caps *caps, const gb_step *step);
 bool gb_reduce_group_wanted(const gb_gpu_caps *caps, const gb_step *step);
 uint64_t gb_reduce_group_scratch(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_reduce_group(gb_gpu_builder *b);
+bool gb_reduce_subgroup_applies(const gb_gpu_caps *caps, const gb_step *step);
+bool gb_reduce_subgroup_wanted(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_reduce_subgroup_scratch(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_reduce_subgroup(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_rows(gb_gpu_builder *b);
 gb_status gb_lower_pointwise_flat(gb_gpu_builder *b);
 

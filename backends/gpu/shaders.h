@@ -35,5 +35,6 @@ typedef struct gb_spirv_module {
 } gb_spirv_module;
 extern const gb_spirv_module gb_spirv[];
 extern const int gb_spirv_count;
+extern const char gb_shader_reduce_group[], gb_shader_reduce_subgroup[];
 
 #endif

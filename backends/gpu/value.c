@@ -2,9 +2,10 @@
 
 #include "backends/gpu/manifest.h"
 
-bool gb_fours(const gb_operand *o, int axis)
+bool gb_fours(const gb_operand *o, int axis, gb_storage kept)
 {
-    if (o->storage != GB_S_F32 || o->offset % 16 || o->stride[axis] != 1 || o->dim[axis] % 4)
+    if (o->storage != kept || o->offset % (4 * gb_storage_size(kept)) || o->stride[axis] != 1 ||
+        o->dim[axis] % 4)
         return false;
     for (int d = 0; d < o->rank; d++)
         if (d != axis && o->dim[d] > 1 && o->stride[d] % 4) return false;

@@ -7,8 +7,8 @@
 
 typedef enum gb_value_width { GB_ONE = 1, GB_FOUR = 4, GB_WIDE = 16 } gb_value_width;
 
-/* Are fours along axis whole and aligned in memory? */
-bool gb_fours(const gb_operand *o, int axis);
+/* Are fours along axis whole and aligned in memory, and stored as they are kept? */
+bool gb_fours(const gb_operand *o, int axis, gb_storage kept);
 /* The widest that is good for the device and divides the count of channels. */
 gb_value_width gb_value_choose(const gb_gpu_caps *caps, int64_t channels);
 /* Defines VALUE, WIDE, ZERO, VALUE_FMA(x, y, acc), and SPREAD(value, array, i): into an array of

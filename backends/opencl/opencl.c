@@ -230,8 +230,17 @@ static gb_status make_context(gb_backend_device *dev, gb_error *err)
     return GB_OK;
 }
 
-static gb_status device_open(const gb_backend_options *o, int index, gb_backend_device **out,
-                             gb_error *err)
+/* What kernels may use beyond OpenCL C 1.2, as the driver says. */
+static void claim(gb_backend_device *dev)
+{
+    dev->caps.shuffle = has_extension(dev->id, "cl_intel_subgroups") ||
+                        (has_extension(dev->id, "cl_khr_subgroup_shuffle") &&
+                         has_extension(dev->id, "cl_khr_subgroup_ballot"));
+    dev->caps.half_math = has_extension(dev->id, "cl_khr_fp16");
+}
+
+static gb_status open_plainly(const gb_backend_options *o, int index, gb_backend_device **out,
+                              gb_error *err)
 {
     cl_device_id id[MAX_DEVICES];
     cl_platform_id platform[MAX_DEVICES];
@@ -247,6 +256,24 @@ static gb_status device_open(const gb_backend_options *o, int index, gb_backend_
         *out = dev;
     else
         device_close(dev);
+    return s;
+}
+
+static gb_status open_as_said(const gb_backend_options *o, int index, gb_backend_device **out,
+                              gb_error *err)
+{
+    gb_status s = open_plainly(o, index, out, err);
+    if (s == GB_OK) claim(*out);
+    return s;
+}
+
+static gb_status device_open(const gb_backend_options *o, int index, gb_backend_device **out,
+                             gb_error *err)
+{
+    gb_status s = open_as_said(o, index, out, err);
+    if (s == GB_OK)
+        gb_gpu_probe_caps(&gb_opencl_backend, o, index, open_as_said, (*out)->identity,
+                          &(*out)->caps);
     return s;
 }
 

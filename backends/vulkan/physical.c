@@ -72,6 +72,8 @@ static void read_properties(gb_vk_instance *in, gb_vk_physical *p, uint64_t *max
     p->subgroup = subgroup.subgroupSize;
     p->subgroup_broadcast = subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT &&
                             subgroup.supportedOperations & VK_SUBGROUP_FEATURE_BALLOT_BIT;
+    p->subgroup_shuffle =
+        p->subgroup_broadcast && subgroup.supportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     info->kind = kind_of(d->deviceType);
     snprintf(info->name, sizeof info->name, "%.127s", d->deviceName);
     snprintf(info->driver, sizeof info->driver, "%.127s",

@@ -109,7 +109,7 @@ typedef struct gb_vk_physical {
     gb_device_info info;
     uint32_t family; /* the queue family for compute */
     uint32_t timestamp_bits, subgroup;
-    bool subgroup_broadcast;
+    bool subgroup_broadcast, subgroup_shuffle;
     VkPhysicalDeviceLimits limits;
     bool memory_budget;                /* VK_EXT_memory_budget */
     VkPhysicalDeviceFeatures features; /* what to enable: … */

@@ -13,14 +13,41 @@ static gb_status checked(gb_backend_device *dev, gb_status status, gb_error *err
     return gb_vk_instance_check(&dev->instance, status, err);
 }
 
-/* The storage types that kernels really handle. Finding out builds kernels, so it is remembered. */
-static void probe(const gb_backend_options *o, int index, gb_device_info *info)
+static gb_hash identify(const gb_device_info *info)
 {
     gb_hash key = GB_HASH_INIT;
     gb_hash_text(&key, info->name);
     gb_hash_text(&key, info->driver);
     gb_hash_text(&key, info->version);
     gb_hash_bytes(&key, info->uuid, sizeof info->uuid);
+    return key;
+}
+
+static gb_status open_as_said(const gb_backend_options *o, int index, gb_backend_device **dev,
+                              gb_error *err)
+{
+    gb_status status = gb_vk_device_open(o, index, dev, err);
+    if (status) return status;
+    const gb_vk_physical *p = &(*dev)->physical;
+    (*dev)->caps.shuffle = p->subgroup_shuffle;
+    (*dev)->caps.half_math = p->float16.shaderFloat16 && p->storage16.storageBuffer16BitAccess;
+    return GB_OK;
+}
+
+static gb_status device_open(const gb_backend_options *o, int index, gb_backend_device **dev,
+                             gb_error *err)
+{
+    gb_status status = open_as_said(o, index, dev, err);
+    if (!status)
+        gb_gpu_probe_caps(&gb_vulkan_backend, o, index, open_as_said,
+                          identify(&(*dev)->physical.info), &(*dev)->caps);
+    return status;
+}
+
+/* The storage types that kernels really handle. Finding out builds kernels, so it is remembered. */
+static void probe(const gb_backend_options *o, int index, gb_device_info *info)
+{
+    gb_hash key = identify(info);
     void *known;
     size_t size;
     if (gb_cache_load(o->cache_dir, "vkprobe", key, &known, &size)) {
@@ -146,7 +173,7 @@ static bool lost(gb_backend_device *dev)
 const gb_backend gb_vulkan_backend = {.name = "vulkan",
                                       .kernels = gb_kernels_vulkan,
                                       .enumerate = enumerate,
-                                      .open = gb_vk_device_open,
+                                      .open = device_open,
                                       .close = gb_vk_device_close,
                                       .buffer_create = buffer_create,
                                       .buffer_destroy = buffer_destroy,

@@ -69,7 +69,8 @@ GB_API double gb_tensor_get(const gb_tensor *t, int64_t i);
 GB_API void gb_tensor_set(gb_tensor *t, int64_t i, double value);
 
 /* How contractions may round. FAST allows algorithms whose errors are up to about twenty times those
- * of a direct sum, above all Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv:1509.09308). */
+ * of a direct sum, above all Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv:1509.09308), and where
+ * operands and results are f16 (gb_precision) short sums in f16. */
 typedef enum gb_math { GB_MATH_EXACT, GB_MATH_FAST } gb_math;
 
 /* What activations, their gradients and the operands of contractions are stored as. Arithmetic, sums,

@@ -336,7 +336,8 @@ static void epilogue(gb_case *c, int channel_axis)
 typedef struct matmul_case {
     int64_t batch, m, n, k;
     bool ta, tb, shared_b, bias;
-    gb_storage storage; /* of the operands and the result */
+    gb_storage storage; /* of the operands and the result, where matrix units are tried */
+    const char *half;   /* operands and results in f16: what to try on them */
 } matmul_case;
 
 static const matmul_case matmuls[] = {
@@ -350,7 +351,12 @@ static const matmul_case matmuls[] = {
     {1, 1, 40, 2100},
     {2, 70, 136, 40, .bias = true, .storage = GB_S_F16}, {1, 33, 72, 500, true, .storage = GB_S_F16},
     {3, 9, 20, 16, false, true, true, .storage = GB_S_F16},
+    {1, 40, 72, 96, .half = ".half128 .packed64 .half_tall"},
+    {2, 33, 65, 70, .ta = true, .tb = true, .bias = true, .half = ".half64 .packed_flat"},
 };
+
+/* 16-bit operands are loaded alike by all other variants; building each kernel takes time. */
+static const char on_matrix_units[] = ".matrix128 .matrix64 .matrix32";
 
 static void name_storage(gb_case *c, gb_storage s)
 {
@@ -359,30 +365,41 @@ static void name_storage(gb_case *c, gb_storage s)
         snprintf(c->name + n, sizeof c->name - n, " %s", s == GB_S_F16 ? "f16" : "bf16");
 }
 
+/* Operands and results in f16, with leave to round on the way: see gb_math. Forms and sizes of tiles
+ * meet in one text, and drivers take a second to build it: each of them is tried somewhere. */
+static void in_halves(gb_case *c, const char *tries)
+{
+    c->step.fast = true;
+    c->tolerance = 2e-4;
+    c->tries = tries;
+}
+
 static void matmul(gb_case *c, const matmul_case *m)
 {
+    gb_storage s = m->half ? GB_S_F16 : m->storage;
     gb_case_start(c, GB_STEP_MATMUL, "%lldx%lldx%lldx%lld%s%s%s%s", (long long)m->batch,
                   (long long)m->m, (long long)m->n, (long long)m->k, m->ta ? " At" : "",
                   m->tb ? " Bt" : "", m->shared_b ? " shared B" : "", m->bias ? " bias relu" : "");
-    name_storage(c, m->storage);
+    name_storage(c, s);
     int rank = m->batch > 1 ? 3 : 2;
     const int64_t *a = DIMS(m->batch, m->m, m->k), *b = DIMS(m->batch, m->k, m->n),
                   *y = DIMS(m->batch, m->m, m->n);
     const int *swapped = rank == 3 ? ORDER(0, 2, 1) : ORDER(1, 0);
     int skip = 3 - rank;
-    gb_case_in(c, m->storage, rank, a + skip, m->ta ? swapped : NULL, GB_FILL_UNIFORM);
-    gb_operand *ob = gb_case_in(c, m->storage, rank, b + skip, m->tb ? swapped : NULL,
-                                GB_FILL_UNIFORM);
+    gb_case_in(c, s, rank, a + skip, m->ta ? swapped : NULL, GB_FILL_UNIFORM);
+    gb_operand *ob = gb_case_in(c, s, rank, b + skip, m->tb ? swapped : NULL, GB_FILL_UNIFORM);
     if (m->shared_b) ob->stride[0] = 0;
-    gb_case_out(c, m->storage, rank, y + skip, NULL);
+    gb_case_out(c, s, rank, y + skip, NULL);
     if (m->bias) epilogue(c, rank - 1);
     c->tolerance = 1e-5;
+    if (m->storage != GB_S_F32) c->tries = on_matrix_units;
+    if (m->half) in_halves(c, m->half);
 }
 
 typedef struct conv_case {
     int64_t n, c, h, w, o, kh, kw, stride, pad, dilation, groups;
-    bool bias, fast;
-    gb_storage storage;
+    bool bias, fast, half;
+    gb_storage storage; /* of the operands and the result, where they are tried on matrix units */
 } conv_case;
 
 static const conv_case convs[] = {
@@ -402,6 +419,7 @@ static const conv_case convs[] = {
     {1, 4, 12, 13, 4, 3, 2, 3, 1, 2, 4, true},
     {2, 16, 9, 7, 40, 3, 3, 2, 1, 1, 1, true, .storage = GB_S_F16},
     {1, 10, 7, 6, 14, 3, 2, 1, 2, 2, 2, true, .storage = GB_S_F16},
+    {2, 24, 7, 6, 20, 3, 3, 1, 1, 1, 1, true, .half = true},
 };
 
 static int64_t conv_out(int64_t in, int64_t kernel, const conv_case *v)
@@ -411,25 +429,29 @@ static int64_t conv_out(int64_t in, int64_t kernel, const conv_case *v)
 
 static void conv(gb_case *c, const conv_case *v, gb_step_kind kind)
 {
+    gb_storage s = v->half ? GB_S_F16 : v->storage;
     gb_case_start(c, kind, "%lldx%lldx%lldx%lld to %lld, %lldx%lld s%lld p%lld d%lld g%lld%s",
                   (long long)v->n, (long long)v->c, (long long)v->h, (long long)v->w, (long long)v->o,
                   (long long)v->kh, (long long)v->kw, (long long)v->stride, (long long)v->pad,
                   (long long)v->dilation, (long long)v->groups,
                   v->bias && kind != GB_STEP_CONV_FILTER ? " bias" : "");
-    name_storage(c, v->storage);
+    name_storage(c, s);
     const int64_t *x = DIMS(v->n, v->c, v->h, v->w), *w = DIMS(v->o, v->c / v->groups, v->kh, v->kw);
     const int64_t *y = DIMS(v->n, v->o, conv_out(v->h, v->kh, v), conv_out(v->w, v->kw, v));
     const int64_t *in0 = kind == GB_STEP_CONV_INPUT ? y : x, *in1 = kind == GB_STEP_CONV_FILTER ? y : w;
     const int64_t *out = kind == GB_STEP_CONV ? y : kind == GB_STEP_CONV_INPUT ? x : w;
-    gb_case_in(c, v->storage, 4, in0, channels_last, GB_FILL_UNIFORM);
-    gb_case_in(c, v->storage, 4, in1, channels_last, GB_FILL_UNIFORM);
-    gb_case_out(c, v->storage, 4, out, channels_last);
+    gb_case_in(c, s, 4, in0, channels_last, GB_FILL_UNIFORM);
+    gb_case_in(c, s, 4, in1, channels_last, GB_FILL_UNIFORM);
+    gb_case_out(c, v->half && kind == GB_STEP_CONV_FILTER ? GB_S_F32 : s, 4, out, channels_last);
     c->step.u.conv = (gb_window){.kernel = {v->kh, v->kw}, .stride = {v->stride, v->stride},
                                  .dilation = {v->dilation, v->dilation}, .pad = {v->pad, v->pad},
                                  .pad_end = {v->pad, v->pad}, .groups = v->groups};
     if (v->bias && kind != GB_STEP_CONV_FILTER) epilogue(c, 1);
     c->step.fast = v->fast;
     c->tolerance = v->fast ? 1e-4 : 1e-5; /* F(4x4) is less accurate: see facts */
+    if (v->storage != GB_S_F32) c->tries = on_matrix_units;
+    if (v->half) in_halves(c, kind == GB_STEP_CONV ? ".half32 .packed128" : ".half_flat .packed32");
+    if (kind == GB_STEP_CONV_FILTER && v->half) c->tolerance = 1e-5; /* f32: never packed */
 }
 
 /* --- pools --- */

@@ -283,6 +283,11 @@ void gb_case_run(const gb_case *c, const gb_backend *b, gb_backend_device *dev, 
     for (int i = 0; i < copy.plan.n_buffers; i++) b->buffer_destroy(dev, r.buffer[i]);
 }
 
+bool gb_case_tries(const gb_case *c, const char *variant)
+{
+    return !c->tries || strstr(c->tries, strchr(variant, '.') ? strchr(variant, '.') : variant);
+}
+
 void gb_case_compare(const gb_case *c, const gb_outcome *got, const gb_outcome *want)
 {
     for (int k = 0; k < c->step.n_out; k++) {

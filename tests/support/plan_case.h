@@ -17,6 +17,7 @@ typedef struct gb_case {
     uint8_t *bytes[GB_CASE_BUFFERS]; /* what each buffer holds before the run */
     double tolerance; /* of floats, relative to the largest of the reference */
     uint32_t seed, storages; /* storages: bit 1 << gb_storage for each that is used */
+    const char *tries; /* names of the variants to try beside the default, in a row; NULL: all */
 } gb_case;
 
 typedef struct gb_outcome {
@@ -62,6 +63,9 @@ double *gb_case_values(const gb_case *c, const gb_operand *o);
 void gb_case_run(const gb_case *c, const gb_backend *b, gb_backend_device *dev, gb_outcome *outcome);
 /* Asserts that got agrees with want: integers and NaN exactly, floats within the tolerance. */
 void gb_case_compare(const gb_case *c, const gb_outcome *got, const gb_outcome *want);
+
+/* Is the variant of that name one to try on the case, beside the default? */
+bool gb_case_tries(const gb_case *c, const char *variant);
 
 /* The cases (cases.c): makes the next one, false at the end. at starts as {0, 0}. */
 bool gb_case_next(gb_case *c, int at[2]);

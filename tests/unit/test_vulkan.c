@@ -26,6 +26,8 @@ typedef struct push {
     float factor;
 } push;
 
+extern const gb_backend gb_vulkan_backend;
+
 static gb_backend_device *device;
 
 static int open_device(void **state)
@@ -68,6 +70,28 @@ static gb_backend_buffer *new_buffer(uint64_t bytes)
     gb_backend_buffer *b = NULL;
     assert_good(gb_vk_buffer_create(device, GB_VK_DEVICE, bytes, &b, &err), &err);
     return b;
+}
+
+/* Drivers on CPUs, which tests run on, do what they say, but are tried only for forced variants. */
+static void abilities_are_tried_where_they_are_asked_for(void **state)
+{
+    (void)state;
+    need_device();
+    for (int forced = 0; forced < 2; forced++) {
+        gb_error err = {0};
+        gb_backend_device *dev;
+        gb_backend_options o = {.validate = true, .variant = forced ? "reduce.subgroup" : NULL};
+        assert_good(gb_vulkan_backend.open(&o, 0, &dev, &err), &err);
+        const gb_vk_physical *p = &dev->physical;
+        if (forced || !dev->caps.cpu_hosted) {
+            assert_int_equal(dev->caps.shuffle, p->subgroup_shuffle);
+            assert_int_equal(dev->caps.half_math, p->float16.shaderFloat16 &&
+                                                      p->storage16.storageBuffer16BitAccess);
+        } else {
+            assert_false(dev->caps.shuffle || dev->caps.half_math);
+        }
+        gb_vulkan_backend.close(dev);
+    }
 }
 
 static VkDescriptorPool create_pool(void)
@@ -385,6 +409,7 @@ int main(void)
         cmocka_unit_test(a_missing_barrier_is_seen),
         cmocka_unit_test(out_of_memory_says_what_is_there),
         cmocka_unit_test(blocks_are_cut_and_joined),
+        cmocka_unit_test(abilities_are_tried_where_they_are_asked_for),
         cmocka_unit_test(hazards_want_barriers_where_ranges_meet),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
