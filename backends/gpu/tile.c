@@ -21,7 +21,7 @@ static const char *const names[GB_TILE_FORMS][GB_TILE_SIZES] = {
     {"half128", "half64", "half32", "half_tall", "half_flat"},
     {"packed128", "packed64", "packed32", "packed_tall", "packed_flat"}};
 
-/* The chain divides every bk. Measured: docs/decisions/0013-packed-f16.md. */
+/* The chain divides every bk. Measured: docs/decisions/0016-packed-f16.md. */
 enum { PACKED_CHAIN = 8, PACKED_LEAST = 64 };
 
 static gb_tile_size size_of(int member)

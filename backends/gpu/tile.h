@@ -6,7 +6,7 @@
  * there, and are multiplied in f32. Packed, two columns are multiplied by one instruction in f16:
  * sums of a few k, which are then added to f32. Products beyond 65504 overflow and small ones lose
  * bits, so that this is for gb_step.fast and results that are f16 themselves:
- * docs/decisions/0013-packed-f16.md. */
+ * docs/decisions/0016-packed-f16.md. */
 #ifndef GB_BACKENDS_GPU_TILE_H
 #define GB_BACKENDS_GPU_TILE_H
 

@@ -176,6 +176,7 @@ static void device_close(gb_backend_device *dev)
 {
     if (!dev) return;
     if (dev->queue) clFinish(dev->queue);
+    gb_cl_uploads_close(dev);
     for (int i = 0; i < dev->n_kernels; i++) {
         clReleaseProgram(dev->kernel[i].program);
         free(dev->kernel[i].source);
@@ -184,6 +185,7 @@ static void device_close(gb_backend_device *dev)
     if (dev->queue) clReleaseCommandQueue(dev->queue);
     if (dev->blast_used) gb_cl_blast_forget();
     if (dev->context) clReleaseContext(dev->context);
+    free(dev->recorder);
     free(dev->kernel);
     free(dev->cache_dir);
     free(dev->variant);
@@ -239,6 +241,21 @@ static void claim(gb_backend_device *dev)
     dev->caps.half_math = has_extension(dev->id, "cl_khr_fp16");
 }
 
+/* Drivers on CPUs gain nothing by them, and Intel's keeps memory for every run of one: see
+ * docs/decisions/0014-recorded-launches.md. */
+static bool wants_recordings(const gb_backend_device *dev, const gb_backend_options *o)
+{
+    return !gb_gpu_launch_word(o, "enqueued") &&
+           (!dev->caps.cpu_hosted || gb_gpu_launch_word(o, "recorded"));
+}
+
+/* Only where data has a way to go. */
+static bool wants_uploads(const gb_backend_device *dev, const gb_backend_options *o)
+{
+    const bool far = !dev->caps.cpu_hosted && !info_number(dev->id, CL_DEVICE_HOST_UNIFIED_MEMORY);
+    return !gb_gpu_launch_word(o, "behind") && (far || gb_gpu_launch_word(o, "beside"));
+}
+
 static gb_status open_plainly(const gb_backend_options *o, int index, gb_backend_device **out,
                               gb_error *err)
 {
@@ -252,6 +269,8 @@ static gb_status open_plainly(const gb_backend_options *o, int index, gb_backend
     gb_backend_device *dev;
     gb_status s = device_make(o, id[index], platform[index], &dev, err);
     if (s == GB_OK) s = make_context(dev, err);
+    if (s == GB_OK && wants_recordings(dev, o)) gb_cl_recorder_open(dev, platform[index]);
+    if (s == GB_OK && wants_uploads(dev, o)) gb_cl_uploads_open(dev);
     if (s == GB_OK)
         *out = dev;
     else
@@ -380,8 +399,10 @@ static cl_int write_staged(gb_backend_device *dev, gb_backend_buffer *buf, uint6
 static gb_status buffer_write(gb_backend_device *dev, gb_backend_buffer *buf, uint64_t offset,
                               uint64_t bytes, const void *src, gb_error *err)
 {
+    cl_int code = CL_SUCCESS;
+    if (gb_cl_upload(dev, buf->mem, offset, bytes, src, &code))
+        return code ? gb_cl_fail(dev, err, code, "writing to the device") : GB_OK;
     void *copy = bytes <= (16u << 20) ? malloc(bytes) : NULL;
-    cl_int code;
     if (copy) {
         memcpy(copy, src, bytes);
         code = write_staged(dev, buf, offset, bytes, copy);

@@ -16,11 +16,17 @@ typedef struct gb_cl_kernel { /* shared by the device's programs */
     char entry[24];
 } gb_cl_kernel;
 
+typedef struct gb_cl_uploads gb_cl_uploads;
+typedef struct gb_cl_recorder gb_cl_recorder;
+typedef struct _cl_command_buffer_khr *gb_cl_recording;
+
 struct gb_backend_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
-    cl_command_queue timing; /* with profiling; made at the first program_time */
+    cl_command_queue timing;  /* with profiling; made at the first program_time */
+    gb_cl_recorder *recorder; /* NULL: launches are enqueued one by one */
+    gb_cl_uploads *uploads;   /* NULL: they wait for the kernels before them */
     gb_gpu_caps caps;
     char *cache_dir, *variant;
     char build_options[64];
@@ -58,7 +64,26 @@ void gb_cl_program_renew(gb_backend_program *prog);
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err);
 gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *err);
 int gb_cl_program_kernels(const gb_backend_program *prog);
+int gb_cl_program_recorded(const gb_backend_program *prog); /* launches, as bound last */
 gb_status gb_cl_peak(gb_backend_device *dev, gb_peak *peak, gb_error *err);
+
+/* --- uploads beside kernels (upload.c) --- */
+void gb_cl_uploads_open(gb_backend_device *dev); /* fills in dev->uploads where it can */
+void gb_cl_uploads_close(gb_backend_device *dev);
+/* Consumes src; ordered as the main queue is. False: it is for the main queue alone. */
+bool gb_cl_upload(gb_backend_device *dev, cl_mem to, uint64_t offset, uint64_t bytes,
+                  const void *src, cl_int *code);
+
+/* --- launches recorded once (record.c) --- */
+/* Fills in dev->recorder where the driver can, found out by a small recording. */
+void gb_cl_recorder_open(gb_backend_device *dev, cl_platform_id platform);
+gb_cl_recording gb_cl_record_begin(gb_backend_device *dev); /* NULL: it cannot be */
+/* The kernel's arguments are those that it has now. False: the recording is good for nothing. */
+bool gb_cl_record_launch(gb_backend_device *dev, gb_cl_recording r, cl_kernel kernel,
+                         const size_t *global, const size_t *local);
+bool gb_cl_record_end(gb_backend_device *dev, gb_cl_recording r);
+cl_int gb_cl_recording_enqueue(gb_backend_device *dev, gb_cl_recording r);
+void gb_cl_recording_free(gb_backend_device *dev, gb_cl_recording r); /* NULL is allowed */
 
 /* --- products by CLBlast (blast.c, where this build has it) --- */
 typedef struct gb_cl_blast {

@@ -1,9 +1,14 @@
-/* Programs: kernels with their arguments set once, enqueued many times. */
+/* Programs: kernels with their arguments set once, enqueued many times or recorded. */
 #include "backends/opencl/opencl.h"
 
 #include <stdlib.h>
 
 #include "core/base/clock.h"
+
+typedef struct stretch { /* launches of each run with nothing of CLBlast's between them */
+    int first, next;
+    gb_cl_recording recording; /* NULL: they are enqueued one by one */
+} stretch;
 
 struct gb_backend_program {
     gb_backend_device *dev;
@@ -15,12 +20,22 @@ struct gb_backend_program {
     gb_cl_blast *blast;  /* products by CLBlast, in order of their steps */
     int n_blasts;
     bool ready; /* what launches that run once make is there */
+    stretch *stretch; /* n_blasts + 1: the products lie between them */
 };
+
+static void forget_recordings(gb_backend_program *p)
+{
+    for (int i = 0; p->stretch && i <= p->n_blasts; i++) {
+        gb_cl_recording_free(p->dev, p->stretch[i].recording);
+        p->stretch[i].recording = NULL;
+    }
+}
 
 void gb_cl_program_destroy(gb_backend_program *prog)
 {
     if (!prog) return;
     clFinish(prog->dev->queue);
+    forget_recordings(prog);
     for (int i = 0; prog->gpu && i < prog->gpu->n_launches; i++) {
         if (prog->launch && prog->launch[i]) clReleaseKernel(prog->launch[i]);
         if (prog->params && prog->params[i]) clReleaseMemObject(prog->params[i]);
@@ -30,6 +45,7 @@ void gb_cl_program_destroy(gb_backend_program *prog)
     free(prog->launch);
     free(prog->params);
     free(prog->blast);
+    free(prog->stretch);
     free(prog);
 }
 
@@ -77,7 +93,9 @@ static gb_status from_kernels(gb_backend_device *dev, gb_gpu_program *gpu, int n
     p->built = calloc((size_t)gpu->n_kernels + 1, sizeof *p->built);
     p->launch = calloc((size_t)gpu->n_launches + 1, sizeof *p->launch);
     p->params = calloc((size_t)gpu->n_launches + 1, sizeof *p->params);
-    gb_status s = p->built && p->launch && p->params
+    p->stretch = calloc(1, sizeof *p->stretch);
+    if (p->stretch) *p->stretch = (stretch){.first = gpu->n_once, .next = gpu->n_launches};
+    gb_status s = p->built && p->launch && p->params && p->stretch
                       ? make_launches(p, err)
                       : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     if (s == GB_OK)
@@ -87,16 +105,33 @@ static gb_status from_kernels(gb_backend_device *dev, gb_gpu_program *gpu, int n
     return s;
 }
 
+/* A product comes before the launches of later steps. */
+static void part_launches(gb_backend_program *p)
+{
+    int next = p->gpu->n_once;
+    for (int i = 0; i <= p->n_blasts; i++) {
+        const int first = next;
+        while (next < p->gpu->n_launches &&
+               (i == p->n_blasts || p->gpu->launch[next].step <= p->blast[i].step))
+            next++;
+        p->stretch[i] = (stretch){.first = first, .next = next};
+    }
+}
+
 static gb_status add_blasts(gb_backend_program *p, const gb_plan *plan, gb_error *err)
 {
     int n = 0;
     for (int i = 0; i < plan->n_steps; i++) n += gb_cl_blast_wanted(&plan->step[i]);
     if (n == 0) return GB_OK;
+    stretch *more = realloc(p->stretch, ((size_t)n + 1) * sizeof *more);
+    if (more) p->stretch = more;
     p->blast = calloc((size_t)n, sizeof *p->blast);
-    if (!p->blast) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
+    if (!p->blast || !more)
+        return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a program");
     for (int i = 0; i < plan->n_steps; i++)
         if (gb_cl_blast_wanted(&plan->step[i]))
             gb_cl_blast_make(&plan->step[i], i, &p->blast[p->n_blasts++]);
+    part_launches(p);
     p->dev->blast_used = true;
     return GB_OK;
 }
@@ -115,9 +150,42 @@ gb_status gb_cl_program_create(gb_backend_device *dev, const gb_plan *plan,
     return s;
 }
 
+static void shape_of(const gb_backend_program *p, int i, size_t *global, size_t *local)
+{
+    const gb_gpu_launch *l = &p->gpu->launch[i];
+    for (int d = 0; d < 3; d++) {
+        local[d] = p->gpu->kernel[l->kernel].local[d];
+        global[d] = (size_t)l->groups[d] * local[d];
+    }
+}
+
+/* --- recording --- */
+
+static bool record(gb_backend_program *p, stretch *s)
+{
+    size_t global[3], local[3];
+    bool ok = (s->recording = gb_cl_record_begin(p->dev)) != NULL;
+    for (int i = s->first; i < s->next && ok; i++) {
+        shape_of(p, i, global, local);
+        ok = gb_cl_record_launch(p->dev, s->recording, p->launch[i], global, local);
+    }
+    return ok && gb_cl_record_end(p->dev, s->recording);
+}
+
+/* Of what the kernels are bound to now. All or nothing: a driver that refuses one launch is not
+ * asked for the next. */
+static void record_all(gb_backend_program *p)
+{
+    bool ok = p->dev->recorder != NULL;
+    for (int i = 0; i <= p->n_blasts && ok; i++)
+        if (p->stretch[i].next > p->stretch[i].first) ok = record(p, &p->stretch[i]);
+    if (!ok) forget_recordings(p);
+}
+
 gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const *buffers,
                              gb_error *err)
 {
+    forget_recordings(prog);
     for (int i = 0; i < prog->gpu->n_launches; i++) {
         const gb_gpu_launch *l = &prog->gpu->launch[i];
         for (int a = 0; a < prog->gpu->kernel[l->kernel].n_bindings; a++) {
@@ -129,8 +197,19 @@ gb_status gb_cl_program_bind(gb_backend_program *prog, gb_backend_buffer *const 
     prog->ready = false;
     for (int i = 0; i < prog->n_blasts; i++)
         for (int k = 0; k < 3; k++) prog->blast[i].mem[k] = buffers[prog->blast[i].buffer[k]]->mem;
+    record_all(prog);
     return GB_OK;
 }
+
+int gb_cl_program_recorded(const gb_backend_program *prog)
+{
+    int n = 0;
+    for (int i = 0; i <= prog->n_blasts; i++)
+        if (prog->stretch[i].recording) n += prog->stretch[i].next - prog->stretch[i].first;
+    return n;
+}
+
+/* --- running --- */
 
 void gb_cl_program_renew(gb_backend_program *prog)
 {
@@ -144,34 +223,29 @@ static int first_launch(const gb_backend_program *p)
 
 static cl_int enqueue(gb_backend_program *p, int i, cl_command_queue queue, cl_event *event)
 {
-    const gb_gpu_launch *l = &p->gpu->launch[i];
-    const gb_gpu_kernel *k = &p->gpu->kernel[l->kernel];
     size_t global[3], local[3];
-    for (int d = 0; d < 3; d++) {
-        local[d] = k->local[d];
-        global[d] = (size_t)l->groups[d] * k->local[d];
-    }
+    shape_of(p, i, global, local);
     return clEnqueueNDRangeKernel(queue, p->launch[i], 3, NULL, global, local, 0, NULL, event);
 }
 
-/* Those of the products that come before a step; *next goes on. */
-static cl_int enqueue_blasts(gb_backend_program *p, int before, int *next)
+static cl_int enqueue_stretch(gb_backend_program *p, const stretch *s)
 {
     cl_int code = CL_SUCCESS;
-    for (; *next < p->n_blasts && p->blast[*next].step < before && !code; ++*next)
-        code = gb_cl_blast_enqueue(&p->blast[*next], p->dev->queue);
+    if (s->recording) return gb_cl_recording_enqueue(p->dev, s->recording);
+    for (int i = s->first; i < s->next && !code; i++) code = enqueue(p, i, p->dev->queue, NULL);
     return code;
 }
 
 gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
 {
     cl_int code = CL_SUCCESS;
-    int blast = 0;
-    for (int i = first_launch(prog); i < prog->gpu->n_launches && !code; i++) {
-        code = enqueue_blasts(prog, prog->gpu->launch[i].step, &blast);
-        if (!code) code = enqueue(prog, i, prog->dev->queue, NULL);
+    for (int i = first_launch(prog); i < prog->gpu->n_once && !code; i++)
+        code = enqueue(prog, i, prog->dev->queue, NULL);
+    for (int i = 0; i <= prog->n_blasts && !code; i++) {
+        code = enqueue_stretch(prog, &prog->stretch[i]);
+        if (!code && i < prog->n_blasts)
+            code = gb_cl_blast_enqueue(&prog->blast[i], prog->dev->queue);
     }
-    if (!code) code = enqueue_blasts(prog, prog->n_steps, &blast);
     if (!code) code = clFlush(prog->dev->queue);
     prog->ready = !code;
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
@@ -200,10 +274,10 @@ static cl_int time_blasts(gb_backend_program *p, int before, int *next, gb_span 
     while (*next < p->n_blasts && p->blast[*next].step < before && !code) {
         code = clFinish(p->dev->timing);
         double start = gb_clock();
-        int step = p->blast[*next].step;
-        if (!code) code = enqueue_blasts(p, step + 1, next);
+        const gb_cl_blast *x = &p->blast[(*next)++];
+        if (!code) code = gb_cl_blast_enqueue(x, p->dev->queue);
         if (!code) code = clFinish(p->dev->queue);
-        span[step].seconds = gb_clock() - start;
+        span[x->step].seconds = gb_clock() - start;
     }
     return code;
 }

@@ -44,8 +44,10 @@ typedef struct gb_context_options { /* zero-initialized: the defaults */
     const char *cache_dir; /* kernel and tuning caches; NULL: $XDG_CACHE_HOME/gimbal; "": none */
     const char *isa;       /* CPU instruction set: "scalar", "avx2", "avx512"; NULL: the best */
     const char *variant;   /* prefer kernel variants whose name contains this; NULL: the default */
-    /* How GPU backends start kernels, for tests and drivers in trouble; words: "apart": each step its
-     * own, none joined; NULL: $GIMBAL_LAUNCH, else the default. Results are the same. */
+    /* How GPU backends start kernels, for tests and drivers in trouble; NULL: $GIMBAL_LAUNCH, else
+     * the default. Results are the same. Words: "apart": each step its own, none joined. OpenCL:
+     * "recorded" or "enqueued": launches go to the driver once, or one by one in each run; "beside"
+     * or "behind": data goes up while kernels run, or after those before it. */
     const char *launch;
     bool validate;         /* Vulkan validation layers: a message fails the call */
     bool no_tuning;        /* take the defaults, whatever was tuned */
