@@ -28,17 +28,12 @@ static void counted(gb_gk *k)
     gb_gk_param(k, "AFTER_W", v->count_pad ? v->pad_end[1] : 0);
 }
 
-bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step)
-{
-    return gb_rounds_fit(caps, step->u.conv.kernel[0] * (2 * step->u.conv.kernel[1] + 2));
-}
-
 static bool has_vectors(const gb_operand *o)
 {
     return o->stride[1] == 1 && o->dim[1] >= VECTOR;
 }
 
-bool gb_pool_rows_applies(const gb_gpu_caps *caps, const gb_step *step)
+static bool walks_rows(const gb_gpu_caps *caps, const gb_step *step)
 {
     if (!gb_gpu_wide_items(caps)) return false;
     for (int i = 0; i < step->n_in; i++)
@@ -46,6 +41,13 @@ bool gb_pool_rows_applies(const gb_gpu_caps *caps, const gb_step *step)
     for (int i = 0; i < step->n_out; i++)
         if (step->out[i].buffer >= 0 && !has_vectors(&step->out[i])) return false;
     return true;
+}
+
+static bool applies(const gb_gpu_caps *caps, const gb_step *step, int rows)
+{
+    const gb_window *v = &step->u.conv;
+    return rows ? walks_rows(caps, step)
+                : gb_rounds_fit(caps, v->kernel[0] * (2 * v->kernel[1] + 2));
 }
 
 /* The places of a window at which it can cover a pixel: every stride-th one where windows have no
@@ -98,7 +100,7 @@ static gb_status finish_pool(gb_gk *k, const char *name, const char *body, bool 
                         (const int64_t[3]){gb_div_up(gb_div_up(units, block), local), 1, 1});
 }
 
-static gb_status maxpool(gb_gpu_builder *b, bool rows)
+static gb_status maxpool(gb_gpu_builder *b, int rows)
 {
     const gb_step *s = b->step;
     const bool index = s->n_out > 1 && s->out[1].buffer >= 0;
@@ -129,7 +131,7 @@ static gb_status maxpool(gb_gpu_builder *b, bool rows)
     return finish_pool(&k, "maxpool", rows ? gb_shader_pool_rows : gb_shader_pool, rows);
 }
 
-static gb_status avgpool(gb_gpu_builder *b, bool rows)
+static gb_status avgpool(gb_gpu_builder *b, int rows)
 {
     gb_gk k;
     begin(&k, b, &b->step->in[0], &b->step->out[0]);
@@ -141,7 +143,7 @@ static gb_status avgpool(gb_gpu_builder *b, bool rows)
     return finish_pool(&k, "avgpool", rows ? gb_shader_pool_rows : gb_shader_pool, rows);
 }
 
-static gb_status maxpool_grad(gb_gpu_builder *b, bool rows)
+static gb_status maxpool_grad(gb_gpu_builder *b, int rows)
 {
     const gb_step *s = b->step;
     gb_gk k;
@@ -159,7 +161,7 @@ static gb_status maxpool_grad(gb_gpu_builder *b, bool rows)
                        rows);
 }
 
-static gb_status avgpool_grad(gb_gpu_builder *b, bool rows)
+static gb_status avgpool_grad(gb_gpu_builder *b, int rows)
 {
     const gb_step *s = b->step;
     gb_gk k;
@@ -184,44 +186,7 @@ static gb_status avgpool_grad(gb_gpu_builder *b, bool rows)
                        rows);
 }
 
-/* --- the manifest's --- */
-
-gb_status gb_lower_maxpool(gb_gpu_builder *b)
-{
-    return maxpool(b, false);
-}
-
-gb_status gb_lower_maxpool_rows(gb_gpu_builder *b)
-{
-    return maxpool(b, true);
-}
-
-gb_status gb_lower_avgpool(gb_gpu_builder *b)
-{
-    return avgpool(b, false);
-}
-
-gb_status gb_lower_avgpool_rows(gb_gpu_builder *b)
-{
-    return avgpool(b, true);
-}
-
-gb_status gb_lower_maxpool_grad(gb_gpu_builder *b)
-{
-    return maxpool_grad(b, false);
-}
-
-gb_status gb_lower_maxpool_grad_rows(gb_gpu_builder *b)
-{
-    return maxpool_grad(b, true);
-}
-
-gb_status gb_lower_avgpool_grad(gb_gpu_builder *b)
-{
-    return avgpool_grad(b, false);
-}
-
-gb_status gb_lower_avgpool_grad_rows(gb_gpu_builder *b)
-{
-    return avgpool_grad(b, true);
-}
+const gb_gpu_family gb_maxpools = {applies, NULL, NULL, maxpool};
+const gb_gpu_family gb_avgpools = {applies, NULL, NULL, avgpool};
+const gb_gpu_family gb_maxpool_grads = {applies, NULL, NULL, maxpool_grad};
+const gb_gpu_family gb_avgpool_grads = {applies, NULL, NULL, avgpool_grad};

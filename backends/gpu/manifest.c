@@ -115,14 +115,14 @@ const gb_gpu_variant gb_gpu_manifest[] = {
      gb_lower_filter_block, lanes_of_a_gpu},
     {GB_STEP_CONV_FILTER, "conv_filter.item", NULL, gb_conv_filter_item_scratch,
      gb_lower_conv_filter_item},
-    {GB_STEP_MAXPOOL, "maxpool.rows", gb_pool_rows_applies, NULL, gb_lower_maxpool_rows},
-    {GB_STEP_MAXPOOL, "maxpool.lanes", gb_pool_applies, NULL, gb_lower_maxpool},
-    {GB_STEP_MAXPOOL_GRAD, "maxpool_grad.rows", gb_pool_rows_applies, NULL, gb_lower_maxpool_grad_rows},
-    {GB_STEP_MAXPOOL_GRAD, "maxpool_grad.lanes", gb_pool_applies, NULL, gb_lower_maxpool_grad},
-    {GB_STEP_AVGPOOL, "avgpool.rows", gb_pool_rows_applies, NULL, gb_lower_avgpool_rows},
-    {GB_STEP_AVGPOOL, "avgpool.lanes", gb_pool_applies, NULL, gb_lower_avgpool},
-    {GB_STEP_AVGPOOL_GRAD, "avgpool_grad.rows", gb_pool_rows_applies, NULL, gb_lower_avgpool_grad_rows},
-    {GB_STEP_AVGPOOL_GRAD, "avgpool_grad.lanes", gb_pool_applies, NULL, gb_lower_avgpool_grad},
+    {GB_STEP_MAXPOOL, "maxpool.rows", .family = &gb_maxpools, .member = GB_POOL_ROWS},
+    {GB_STEP_MAXPOOL, "maxpool.lanes", .family = &gb_maxpools, .member = GB_POOL_LANES},
+    {GB_STEP_MAXPOOL_GRAD, "maxpool_grad.rows", .family = &gb_maxpool_grads, .member = GB_POOL_ROWS},
+    {GB_STEP_MAXPOOL_GRAD, "maxpool_grad.lanes", .family = &gb_maxpool_grads, .member = GB_POOL_LANES},
+    {GB_STEP_AVGPOOL, "avgpool.rows", .family = &gb_avgpools, .member = GB_POOL_ROWS},
+    {GB_STEP_AVGPOOL, "avgpool.lanes", .family = &gb_avgpools, .member = GB_POOL_LANES},
+    {GB_STEP_AVGPOOL_GRAD, "avgpool_grad.rows", .family = &gb_avgpool_grads, .member = GB_POOL_ROWS},
+    {GB_STEP_AVGPOOL_GRAD, "avgpool_grad.lanes", .family = &gb_avgpool_grads, .member = GB_POOL_LANES},
     {GB_STEP_GATHER, "gather.item", NULL, NULL, gb_lower_gather},
     {GB_STEP_GATHER_GRAD, "gather_grad.item", NULL, NULL, gb_lower_gather_grad},
 };
@@ -138,7 +138,7 @@ static bool applies(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_s
 
 static bool wanted(const gb_gpu_caps *caps, const gb_gpu_variant *v, const gb_step *step)
 {
-    if (v->family) return v->family->wanted(caps, step, v->member);
+    if (v->family) return !v->family->wanted || v->family->wanted(caps, step, v->member);
     return !v->wanted || v->wanted(caps, step);
 }
 

@@ -8,7 +8,7 @@
 /* Variants that differ by a number only, such as the size of tiles. */
 typedef struct gb_gpu_family {
     bool (*applies)(const gb_gpu_caps *caps, const gb_step *step, int member);
-    bool (*wanted)(const gb_gpu_caps *caps, const gb_step *step, int member);
+    bool (*wanted)(const gb_gpu_caps *caps, const gb_step *step, int member); /* NULL: always */
     uint64_t (*scratch)(const gb_gpu_caps *caps, const gb_step *step, int member); /* NULL: none */
     gb_status (*lower)(gb_gpu_builder *b, int member);
 } gb_gpu_family;
@@ -76,16 +76,6 @@ gb_status gb_lower_conv_input_item(gb_gpu_builder *b);
 gb_status gb_lower_conv_item(gb_gpu_builder *b);
 gb_status gb_lower_gather(gb_gpu_builder *b);
 gb_status gb_lower_gather_grad(gb_gpu_builder *b);
-bool gb_pool_applies(const gb_gpu_caps *caps, const gb_step *step); /* all four */
-gb_status gb_lower_maxpool(gb_gpu_builder *b);
-gb_status gb_lower_maxpool_grad(gb_gpu_builder *b);
-gb_status gb_lower_avgpool(gb_gpu_builder *b);
-gb_status gb_lower_avgpool_grad(gb_gpu_builder *b);
-bool gb_pool_rows_applies(const gb_gpu_caps *caps, const gb_step *step); /* all four */
-gb_status gb_lower_maxpool_rows(gb_gpu_builder *b);
-gb_status gb_lower_maxpool_grad_rows(gb_gpu_builder *b);
-gb_status gb_lower_avgpool_rows(gb_gpu_builder *b);
-gb_status gb_lower_avgpool_grad_rows(gb_gpu_builder *b);
 bool gb_matmul_item_applies(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_matmul_item(gb_gpu_builder *b);
 uint64_t gb_reduce_scratch(const gb_gpu_caps *caps, const gb_step *step);
@@ -151,8 +141,12 @@ uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);
 gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
 
-extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles, gb_filter_tiles; /* members: gb_tile_size */
+extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles, gb_filter_tiles; /* members: GB_TILE */
 extern const gb_gpu_family gb_matrix_kernels; /* members: gb_matrix_size */
+
+typedef enum gb_pool_walk { GB_POOL_LANES, GB_POOL_ROWS } gb_pool_walk;
+extern const gb_gpu_family gb_maxpools, gb_maxpool_grads; /* members: gb_pool_walk */
+extern const gb_gpu_family gb_avgpools, gb_avgpool_grads;
 
 /* out[0][e] = the sum over shares of part[share * count + e], floats in scratch from offset on. */
 gb_status gb_lower_sum_join(gb_gpu_builder *b, uint64_t offset, int64_t shares, int64_t count);
