@@ -70,7 +70,7 @@ static gb_status fake_create(gb_backend_device *dev, const gb_plan *plan, gb_bac
         copy->step[i].variant[0] = 0; /* the CPU knows none of these */
     }
     built++;
-    if (strcmp(p->variant, "heavy") == 0) usleep(1200000);
+    if (strcmp(p->variant, "heavy") == 0) usleep(3500000);
     return cpu->program_create(dev, plan, &p->inner, err);
 }
 
@@ -101,7 +101,7 @@ static gb_status fake_run(gb_backend_program *p, gb_error *err)
     for (int64_t i = 0; i < n && strcmp(p->variant, "constant") == 0; i++) put(p, i, 0.5f);
     if (strcmp(p->variant, "constant") == 0) return GB_OK;
     gb_status status = cpu->program_run(p->inner, err);
-    if (strcmp(p->variant, "slow") == 0) usleep(3000);
+    if (strcmp(p->variant, "slow") == 0) usleep(20000);
     if (strcmp(p->variant, "last") == 0) put(p, n / 2 + SIZE / 2, 7.0f); /* in no sample */
     if (strcmp(p->variant, "restless") == 0) put(p, 0, p->runs % 2 ? 0.0f : 1e-6f);
     return status;
@@ -184,7 +184,7 @@ static const gb_tune_candidate *candidate(const gb_tune_row *r, const char *vari
     return NULL;
 }
 
-static const gb_tune_options limits = {.first_run_limit = 1, .step_seconds = 0.05};
+static const gb_tune_options limits = {.first_run_limit = 3, .step_seconds = 0.05};
 
 static void a_wrong_implementation_never_wins(void **state)
 {
