@@ -215,17 +215,15 @@ void gb_gk_vectors(gb_gk *k, const char *name, int width)
 
 void gb_gk_eights(gb_gk *k, const char *name)
 {
+    const int binding = binding_of(k, name);
+    if (binding < 0) return;
     const bool host = k->b->caps->api == GB_GPU_HOST;
     gb_text_add(&k->defs, "#define RAW_%s(i) %s(BUF_%s[AT_%s + (i)])\n", name,
                 host ? "(uint)" : "uint", name, name);
     if (host) {
         gb_text_add(&k->defs, "#define LD8_%s(i) (*(const GB_H8 *)(BUF_%s + AT_%s + (i)))\n", name,
                     name, name);
-        return;
-    }
-    for (int i = 0; i < k->n_names; i++) {
-        const int binding = k->name[i].binding;
-        if (strcmp(k->name[i].text, name) != 0) continue;
+    } else {
         k->views[binding] |= 8;
         gb_text_add(&k->defs, "#define LD8_%s(i) b%dw8[(AT_%s + (i)) / 8]\n", name, binding, name);
     }

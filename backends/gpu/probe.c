@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "backends/gpu/gpu.h"
+#include "backends/gpu/probe.h"
 #include "core/base/arena.h"
 #include "core/base/half.h"
 
@@ -39,19 +40,15 @@ static void fill(unsigned char *data, gb_storage s, int first)
     }
 }
 
-static gb_status run_once(const gb_backend *be, gb_backend_device *dev, const gb_plan *plan,
-                          gb_backend_buffer *const *buffer, unsigned char *result, gb_error *err)
+gb_status gb_gpu_probe_run(const gb_backend *be, gb_backend_device *dev, const gb_plan *plan,
+                           gb_backend_buffer *const *buffer, int result, uint64_t bytes, void *got,
+                           gb_error *err)
 {
     gb_backend_program *prog = NULL;
-    unsigned char data[N * 4];
-    gb_storage storage = plan->step->in[0].storage;
-    uint64_t bytes = N * gb_storage_size(storage);
-    fill(data, storage, 0);
     gb_status s = be->program_create(dev, plan, &prog, err);
     if (s == GB_OK) s = be->program_bind(prog, buffer, err);
-    if (s == GB_OK) s = be->buffer_write(dev, buffer[0], 0, bytes, data, err);
     if (s == GB_OK) s = be->program_run(prog, err);
-    if (s == GB_OK) s = be->buffer_read(dev, buffer[1], 0, bytes, result, err);
+    if (s == GB_OK) s = be->buffer_read(dev, buffer[result], 0, bytes, got, err);
     if (prog) be->program_destroy(prog);
     return s;
 }
@@ -78,9 +75,12 @@ static gb_status probe_one(const gb_backend *be, gb_backend_device *dev, gb_stor
                                  {.role = GB_BUF_OUTPUT, .bytes = N * 4}};
     gb_plan plan = {
         .n_steps = 1, .n_buffers = 2, .step = &step, .buffer = planned, .scalars_buffer = -1};
-    unsigned char got[N * 4] = {0}, want[N * 4] = {0};
-    gb_status s = expr ? run_once(be, dev, &plan, buffer, got, err)
+    unsigned char data[N * 4], got[N * 4] = {0}, want[N * 4] = {0};
+    const uint64_t bytes = N * gb_storage_size(storage);
+    fill(data, storage, 0);
+    gb_status s = expr ? be->buffer_write(dev, buffer[0], 0, bytes, data, err)
                        : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a probe");
+    if (s == GB_OK) s = gb_gpu_probe_run(be, dev, &plan, buffer, 1, bytes, got, err);
     fill(want, storage, 1);
     *works = s == GB_OK && memcmp(got, want, sizeof got) == 0;
     gb_arena_destroy(arena);
@@ -205,15 +205,11 @@ static gb_status run_trial(const gb_backend *be, gb_backend_device *dev, trial *
     gb_plan plan = {
         .n_steps = 1, .n_buffers = 3, .step = &t->step, .buffer = planned, .scalars_buffer = -1};
     gb_backend_buffer *buffer[3] = {NULL};
-    gb_backend_program *program = NULL;
-    gb_status s = be->program_create(dev, &plan, &program, err);
+    gb_status s = GB_OK;
     for (int i = 0; i < 3 && !s; i++) s = be->buffer_create(dev, TRIAL_BYTES, &buffer[i], err);
     for (int i = 0; i < 2 && !s; i++)
         s = be->buffer_write(dev, buffer[i], 0, TRIAL_BYTES, t->in[i], err);
-    if (!s) s = be->program_bind(program, buffer, err);
-    if (!s) s = be->program_run(program, err);
-    if (!s) s = be->buffer_read(dev, buffer[2], 0, t->bytes, got, err);
-    if (program) be->program_destroy(program);
+    if (!s) s = gb_gpu_probe_run(be, dev, &plan, buffer, 2, t->bytes, got, err);
     for (int i = 0; i < 3; i++)
         if (buffer[i]) be->buffer_destroy(dev, buffer[i]);
     return s;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backends/gpu/matrix.h"
+#include "backends/gpu/probe.h"
 #include "core/base/half.h"
 
 enum { X, W, Y, TENSORS }; /* operands of y = x · w, each of which one kind computes */
@@ -110,18 +111,6 @@ static gb_status send(const gb_backend *be, gb_backend_device *dev, const trial 
     return s;
 }
 
-static gb_status run_program(const gb_backend *be, gb_backend_device *dev, const gb_plan *plan,
-                             gb_backend_buffer *const *buffer)
-{
-    gb_backend_program *prog = NULL;
-    gb_status s = be->program_create(dev, plan, &prog, NULL);
-    if (s == GB_OK) s = be->program_bind(prog, buffer, NULL);
-    if (s == GB_OK) s = be->program_run(prog, NULL);
-    if (s == GB_OK) s = be->wait(dev, NULL);
-    if (prog) be->program_destroy(prog);
-    return s;
-}
-
 static gb_status run_step(const gb_backend *be, gb_backend_device *dev, trial *t, float *got)
 {
     gb_plan_buffer planned[TENSORS + 1];
@@ -142,8 +131,7 @@ static gb_status run_step(const gb_backend *be, gb_backend_device *dev, trial *t
                           .step = &t->step,
                           .buffer = planned,
                           .scalars_buffer = -1};
-    if (s == GB_OK) s = run_program(be, dev, &plan, buffer);
-    if (s == GB_OK) s = be->buffer_read(dev, buffer[t->result], 0, bytes, got, NULL);
+    if (s == GB_OK) s = gb_gpu_probe_run(be, dev, &plan, buffer, t->result, bytes, got, NULL);
     for (int i = 0; i <= TENSORS; i++)
         if (buffer[i]) be->buffer_destroy(dev, buffer[i]);
     return s;

@@ -21,17 +21,25 @@ static gb_operand operand(int rank, const int64_t *dim, const int *order)
     return o;
 }
 
+static bool has_matrix_units; /* the device, and operands are f16 */
+
 /* What Vulkan promises at least. */
-static const char *default_of(const gb_step *s)
+static const char *default_of(const gb_step *of)
 {
-    const gb_gpu_caps caps = {.api = GB_GPU_VULKAN,
+    gb_step s = *of;
+    gb_gpu_caps caps = {.api = GB_GPU_VULKAN,
                               .max_local = 256,
                               .max_local_dim = {256, 256, 64},
                               .max_groups = {65535, 65535, 65535},
                               .local_memory = 32768,
                               .max_params = 128,
                               .max_binding = 1u << 27};
-    const gb_gpu_variant *v = gb_gpu_pick(&caps, s);
+    if (has_matrix_units) {
+        s.in[0].storage = s.in[1].storage = GB_S_F16;
+        caps.storage16 = true;
+        caps.matrix = (gb_gpu_matrix){.m = 16, .n = 16, .k = 16, .subgroup = 32, .works = UINT32_MAX};
+    }
+    const gb_gpu_variant *v = gb_gpu_pick(&caps, &s);
     assert_non_null(v);
     return v->name;
 }
@@ -77,8 +85,20 @@ static void gpus_get_what_suits_them(void **state)
     assert_string_equal(default_matmul(1024, 1024, 1024), "matmul.tile128");
 }
 
+static void matrix_units_come_before_winograd(void **state)
+{
+    (void)state;
+    has_matrix_units = true;
+    assert_non_null(strstr(default_conv(GB_STEP_CONV, 64, 64, 1), "conv.matrix"));
+    assert_non_null(strstr(default_conv(GB_STEP_CONV_INPUT, 64, 64, 1), "conv_input.matrix"));
+    assert_non_null(strstr(default_conv(GB_STEP_CONV_FILTER, 64, 64, 1), "conv_filter.matrix"));
+    assert_non_null(strstr(default_matmul(1024, 1024, 1024), "matmul.matrix"));
+    has_matrix_units = false;
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
+                                       cmocka_unit_test(matrix_units_come_before_winograd)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -310,17 +310,28 @@ static void chunks_add_up(void **state)
     gb_reference_backend.close(reference);
 }
 
+/* Of the forms of tiles for f16 some sizes are tried, of each form at least one. */
+static bool is_seen(int variant)
+{
+    const char *name = gb_gpu_manifest[variant].name, *form = strstr(name, ".half");
+    if (!form) form = strstr(name, ".packed");
+    if (!form) return seen[variant];
+    const size_t n = (size_t)(form - name) + strcspn(form, "0123456789_");
+    bool any = false;
+    for (int i = 0; i < gb_gpu_manifest_size; i++)
+        any = any || (seen[i] && strncmp(gb_gpu_manifest[i].name, name, n) == 0);
+    return any;
+}
+
 static void no_variant_is_left_out(void **state)
 {
     for (int i = 0; i < gb_gpu_manifest_size; i++) {
         const char *name = gb_gpu_manifest[i].name;
-        /* C has no subgroups and one size of matrices; Winograd has a permission of its own; of the
-         * forms of tiles for f16 some sizes are tried */
+        /* C has no subgroups and one size of matrices; Winograd has a permission of its own */
         if (gb_gpu_manifest[i].kind < GB_STEP_MATMUL || strstr(name, ".lanes") ||
-            strstr(name, "winograd") || strstr(name, "matrix128") || strstr(name, "matrix64") ||
-            strstr(name, ".half") || strstr(name, ".packed"))
+            strstr(name, "winograd") || strstr(name, "matrix128") || strstr(name, "matrix64"))
             continue;
-        if (!seen[i]) fail_msg("no case runs %s", name);
+        if (!is_seen(i)) fail_msg("no case runs %s", name);
     }
 }
 
