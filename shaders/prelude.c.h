@@ -1,11 +1,15 @@
 // The dialect in C, so that kernels run on the host under sanitizers (tests/unit/test_kernels.c). The
-// items of a group are threads where they meet at barriers, else a loop.
+// items of a group are a loop; where they meet at barriers each has a stack of its own.
 #include <math.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #define GB_F float
 #define GB_FLOAT(x) ((float)(x))
@@ -18,7 +22,7 @@
 #define GB_GROUP(d) gb_group[d]
 #define GB_LOCAL(d) gb_item[d]
 #define GB_GLOBAL(d) (gb_group[d] * gb_size[d] + gb_item[d])
-#define GB_BARRIER pthread_barrier_wait(&gb_barrier)
+#define GB_BARRIER gb_wait(GB_AT_BARRIER)
 #define GB_UNROLL
 #define GB_UNROLL_2
 #define fma(a, b, c) fmaf(a, b, c)
@@ -32,8 +36,9 @@ typedef _Float16 half;
 
 enum { GB_MOST_ITEMS = 256, GB_MOST_LANES = 12 };
 static int gb_group[3], gb_size[3], gb_items;
-static _Thread_local int gb_item[3], gb_number;
-static pthread_barrier_t gb_barrier, gb_subgroup_barrier[GB_MOST_ITEMS];
+static int gb_item[3], gb_number;
+typedef enum { GB_RUNS, GB_AT_BARRIER, GB_AT_SHUFFLE, GB_DONE } gb_item_state;
+static void gb_wait(gb_item_state where);
 static int gb_shuffled[GB_MOST_ITEMS];
 
 static inline int gb_bits(float x)
@@ -61,9 +66,9 @@ static inline float gb_from_bits(int i)
 static inline int gb_shuffle(int x, int lane)
 {
     gb_shuffled[gb_number] = x;
-    pthread_barrier_wait(&gb_subgroup_barrier[GB_SUBGROUP]);
+    gb_wait(GB_AT_SHUFFLE);
     int got = gb_shuffled[GB_SUBGROUP * GB_MOST_LANES + lane];
-    pthread_barrier_wait(&gb_subgroup_barrier[GB_SUBGROUP]);
+    gb_wait(GB_AT_SHUFFLE);
     return got;
 }
 
@@ -182,11 +187,19 @@ typedef int GB_IVEC __attribute__((vector_size(64), aligned(4)));
 
 static void gb_kernel(void *const *gb_buffer, const int *gb_params);
 
+enum { GB_STACK = 256 << 10 };
+
+// An item that waits, or what runs the items.
 typedef struct {
-    void *const *buffer;
-    const int *params;
-    int number;
-} gb_call;
+    ucontext_t context;
+    char *stack;
+    size_t stack_bytes;
+    gb_item_state state;
+} gb_fiber;
+
+static gb_fiber gb_runner, gb_fibers[GB_MOST_ITEMS];
+static void *const *gb_call_buffer;
+static const int *gb_call_params;
 
 static void gb_place_item(int number)
 {
@@ -196,30 +209,83 @@ static void gb_place_item(int number)
     gb_item[2] = number / gb_size[0] / gb_size[1];
 }
 
-static void *gb_run_item(void *arg)
+// ASan wants to know whose stack it is.
+static void gb_switch(gb_fiber *from, gb_fiber *to)
 {
-    const gb_call *c = arg;
-    gb_place_item(c->number);
-    gb_kernel(c->buffer, c->params);
-    return NULL;
+#ifdef __SANITIZE_ADDRESS__
+    void *fake = NULL;
+    __sanitizer_start_switch_fiber(from->state == GB_DONE ? NULL : &fake, to->stack, to->stack_bytes);
+#endif
+    swapcontext(&from->context, &to->context);
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(fake, NULL, NULL);
+#endif
+}
+
+static void gb_wait(gb_item_state where)
+{
+    gb_fiber *f = &gb_fibers[gb_number];
+    f->state = where;
+    gb_switch(f, &gb_runner);
+}
+
+static void gb_run_item(void)
+{
+#ifdef __SANITIZE_ADDRESS__
+    const void *stack;
+    __sanitizer_finish_switch_fiber(NULL, &stack, &gb_runner.stack_bytes);
+    gb_runner.stack = (char *)stack;
+#endif
+    gb_kernel(gb_call_buffer, gb_call_params);
+    gb_wait(GB_DONE);
+}
+
+// Lets items go on where all of them wait at the same place. False: none waits there.
+static bool gb_release(int first, int count, gb_item_state where)
+{
+    for (int i = first; i < first + count; i++)
+        if (gb_fibers[i].state != where) return false;
+    for (int i = first; i < first + count; i++) gb_fibers[i].state = GB_RUNS;
+    return true;
+}
+
+// Forwards and backwards in turn, so that no order of items hides a barrier that is missing.
+static void gb_run_all(int items)
+{
+    bool goes_on = true, backwards = false;
+    for (; goes_on; backwards = !backwards) {
+        for (int i = 0; i < items; i++) {
+            int item = backwards ? items - 1 - i : i;
+            if (gb_fibers[item].state != GB_RUNS) continue;
+            gb_place_item(item);
+            gb_switch(&gb_runner, &gb_fibers[item]);
+        }
+        goes_on = gb_release(0, items, GB_AT_BARRIER);
+        for (int first = 0; first < items; first += GB_MOST_LANES)
+            goes_on |= gb_release(first, min(GB_MOST_LANES, items - first), GB_AT_SHUFFLE);
+    }
+    for (int i = 0; i < items; i++)
+        if (gb_fibers[i].state != GB_DONE) abort(); // a barrier that not all of them reach
 }
 
 static void gb_run_together(void *const *buffer, const int *params, int items)
 {
-    pthread_t thread[GB_MOST_ITEMS];
-    gb_call call[GB_MOST_ITEMS];
-    pthread_barrier_init(&gb_barrier, NULL, (uint)items);
-    for (int first = 0; first < items; first += GB_MOST_LANES)
-        pthread_barrier_init(&gb_subgroup_barrier[first / GB_MOST_LANES], NULL,
-                             (uint)min(GB_MOST_LANES, items - first));
+    const size_t bytes = (size_t)items * GB_STACK;
+    char *stacks = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                        -1, 0);
+    if (stacks == MAP_FAILED) abort();
+    gb_call_buffer = buffer;
+    gb_call_params = params;
     for (int i = 0; i < items; i++) {
-        call[i] = (gb_call){buffer, params, i};
-        if (pthread_create(&thread[i], NULL, gb_run_item, &call[i])) abort();
+        gb_fiber *f = &gb_fibers[i];
+        *f = (gb_fiber){.stack = stacks + (size_t)i * GB_STACK, .stack_bytes = GB_STACK};
+        getcontext(&f->context);
+        f->context.uc_stack.ss_sp = f->stack;
+        f->context.uc_stack.ss_size = GB_STACK;
+        makecontext(&f->context, gb_run_item, 0);
     }
-    for (int i = 0; i < items; i++) pthread_join(thread[i], NULL);
-    for (int first = 0; first < items; first += GB_MOST_LANES)
-        pthread_barrier_destroy(&gb_subgroup_barrier[first / GB_MOST_LANES]);
-    pthread_barrier_destroy(&gb_barrier);
+    gb_run_all(items);
+    munmap(stacks, bytes);
 }
 
 // The group of that number; together: its items meet at barriers.

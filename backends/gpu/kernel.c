@@ -57,6 +57,7 @@ void gb_gk_drop(gb_gk *k)
 {
     gb_text_free(&k->defs);
     gb_text_free(&k->shared);
+    gb_text_free(&k->parts);
 }
 
 static void fail(gb_gk *k, const char *why)
@@ -296,6 +297,33 @@ void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count)
     gb_text_add(&k->shared, "%s %s %s[%d];\n", space[k->b->caps->api], type, name, count);
 }
 
+/* --- parts --- */
+
+void gb_gk_begin_parts(gb_gk *k)
+{
+    k->common_defs = k->defs.n;
+}
+
+void gb_gk_part(gb_gk *k, const char *text)
+{
+    if (k->defs.failed || !k->defs.data) return;
+    const char *own = k->defs.data + k->common_defs;
+    gb_text_add(&k->parts, "%s%s", own, text);
+    gb_text_undefine(&k->parts, own);
+    k->defs.n = k->common_defs;
+    k->defs.data[k->defs.n] = 0;
+}
+
+/* The body with its parts in it; nothing where it has none. */
+static void splice(gb_gk *k, const char *body, gb_text *whole)
+{
+    static const char mark[] = "    GB_PARTS\n";
+    const char *at = k->parts.n ? strstr(body, mark) : NULL;
+    if (!at) return;
+    gb_text_add(whole, "%.*s%s%s", (int)(at - body), body, k->parts.data, at + sizeof mark - 1);
+    whole->failed = whole->failed || k->parts.failed;
+}
+
 /* --- expressions --- */
 
 /* Short constants are part of the text. Others (one over the number of pixels, say) differ from
@@ -452,8 +480,10 @@ int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *
 static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_buffer)
 {
     gb_gpu_program *p = k->b->program;
-    gb_text text = {0}, part = {0};
+    gb_text text = {0}, part = {0}, whole = {0};
     int before = p->n_kernels, index = -1;
+    splice(k, body, &whole);
+    if (whole.data) body = whole.data;
     gb_gk_frame(k, &text, body, params_buffer);
     gb_gpu_kernel kernel = {.name = name,
                             .shared = k->common,
@@ -465,7 +495,7 @@ static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_
                             .subgroup = k->offline ? k->b->caps->matrix.subgroup : 0};
     memcpy(kernel.constant, k->constant, sizeof kernel.constant);
     if (k->offline) kernel.constant[0] = (int32_t)k->local[0];
-    if (!text.failed && !k->defs.failed && !k->shared.failed)
+    if (!text.failed && !k->defs.failed && !k->shared.failed && !whole.failed)
         index = gb_gpu_add_kernel(k->b, &kernel, &text);
     if (index == before) {
         gb_gk_frame_part(k, &part, body);
@@ -474,6 +504,7 @@ static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_
     }
     gb_text_free(&text);
     gb_text_free(&part);
+    gb_text_free(&whole);
     return index;
 }
 

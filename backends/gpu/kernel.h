@@ -44,6 +44,8 @@ typedef struct gb_gk {
     gb_gpu_builder *b;
     gb_text defs;   /* #define lines */
     gb_text shared; /* declarations of shared arrays */
+    gb_text parts;  /* what GB_PARTS of the body stands for */
+    size_t common_defs; /* characters of defs that all parts see */
     uint32_t local[3];
     int n_bindings, n_params;
     gb_gpu_binding binding[GB_GPU_MAX_BINDINGS];
@@ -98,6 +100,11 @@ void gb_gk_shared(gb_gk *k, const char *type, const char *name, int count);
  * INPUT k, coord[axis] that of COORD axis (NULL: not used). */
 void gb_gk_expr(gb_gk *k, const char *macro, const gb_expr *expr, const char *const *in,
                 const char *const *coord);
+/* A body that does several things in one kernel has a line GB_PARTS for them. What was defined
+ * before gb_gk_begin_parts is for all of it; what was defined since, or since the last part, is for
+ * that part alone, so parts use what names they like. */
+void gb_gk_begin_parts(gb_gk *k);
+void gb_gk_part(gb_gk *k, const char *text);
 /* Completes the kernel, shares it with an equal one, and adds the launch. Frees k. */
 gb_status gb_gk_finish(gb_gk *k, const char *name, const char *body, const int64_t groups[3]);
 /* Adds a kernel of that text to the builder's program, unless it has it: its index, or -1 where memory

@@ -537,7 +537,7 @@ gb_status gb_lower_filter_panel(gb_gpu_builder *b)
         gb_gk_operand(&k, "b", &s->in[1], GB_READ);
     gb_gk_scratch(&k, "o0", parts_at, (int64_t)(f.parts / 4), GB_S_F32, GB_WRITE);
     gb_panel_define(&k, &f.p);
-    gb_panel_sums(&k, &f.p, false);
+    gb_panel_sums(&k, &f.p);
     status = gb_panel_finish(&k, &f.p, "conv_filter.panel");
     return status == GB_OK ? join_filter(b, &f, parts_at) : status;
 }

@@ -141,6 +141,12 @@ uint64_t gb_winograd_packed(const gb_gpu_caps *caps, const gb_step *step);
 gb_status gb_lower_winograd(gb_gpu_builder *b);
 gb_status gb_lower_winograd_filter(gb_gpu_builder *b);
 
+bool gb_winograd_fused_applies(const gb_gpu_caps *caps, const gb_step *step); /* all three */
+uint64_t gb_winograd_fused_scratch(const gb_gpu_caps *caps, const gb_step *step);
+uint64_t gb_winograd_fused_packed(const gb_gpu_caps *caps, const gb_step *step);
+gb_status gb_lower_winograd_fused(gb_gpu_builder *b);
+gb_status gb_lower_winograd_fused_filter(gb_gpu_builder *b);
+
 extern const gb_gpu_family gb_matmul_tiles, gb_conv_tiles, gb_filter_tiles; /* members: GB_TILE */
 extern const gb_gpu_family gb_matrix_kernels; /* members: gb_matrix_size */
 

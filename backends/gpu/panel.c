@@ -151,11 +151,10 @@ void gb_panel_result(gb_gk *k, const gb_step *s, const gb_place *place)
     gb_text_free(&rows);
 }
 
-void gb_panel_sums(gb_gk *k, const gb_panel *p, bool add)
+void gb_panel_sums(gb_gk *k, const gb_panel *p)
 {
     gb_gk_define(k, "SUMS", "1");
     gb_gk_param(k, "PITCH", gb_panel_count(p) * gb_panel_width(p));
-    gb_gk_param(k, "ADD_SUMS", add);
 }
 
 /* --- packing --- */

@@ -35,8 +35,8 @@ void gb_panel_bind_results(gb_gk *k, const gb_step *s);
 /* Defines the epilogue of acc and its store. place has an entry for each of the step's inputs (the
  * first two unused) and then one for the output. */
 void gb_panel_result(gb_gk *k, const gb_step *s, const gb_place *place);
-/* Instead: stores to o0, [batch][m][columns of whole panels], or adds to what is there. */
-void gb_panel_sums(gb_gk *k, const gb_panel *p, bool add);
+/* Instead: stores to o0, [batch][m][columns of whole panels]. */
+void gb_panel_sums(gb_gk *k, const gb_panel *p);
 
 typedef struct gb_pack { /* B before packing: p's k levels and columns, and an offset */
     int64_t offset, k[3], stride[3], n;

@@ -20,6 +20,8 @@ extern const char gb_shader_filter_join[], gb_shader_matmul_block[], gb_shader_c
 extern const char gb_shader_conv_filter_block[];
 extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];
 extern const char gb_shader_winograd_join[], gb_shader_winograd_result[];
+extern const char gb_shader_winograd_fused[], gb_shader_winograd_product[];
+extern const char gb_shader_winograd_tile[];
 extern const char gb_shader_tile[], gb_shader_split_join[];
 extern const char gb_shader_reduce_group[], gb_shader_matmul_skinny[];
 extern const char gb_shader_depthwise[], gb_shader_depthwise_taps[], gb_shader_depthwise_filter[];

@@ -92,8 +92,8 @@ static gb_run_group build(gb_backend_device *dev, const gb_gpu_kernel *k)
     fputs(k->source, f);
     fclose(f);
     snprintf(command, sizeof command,
-             "LD_PRELOAD= %s -w -O1 -g -fPIC -shared -fsanitize=address,undefined "
-             "-fno-sanitize-recover=undefined -o %s %s -lm -lpthread",
+             "LD_PRELOAD= %s -w -O0 -g1 -fPIC -shared -fsanitize=address,undefined "
+             "-fno-sanitize-recover=undefined -o %s %s -lm",
              dev->compiler, so, c);
     if (system(command)) fail_msg("%s does not compile as C: %s", k->name, c);
     void *library = dlopen(so, RTLD_NOW | RTLD_LOCAL);
@@ -282,22 +282,21 @@ static void kernels_are_clean(void **state)
 }
 
 /* Products of the later chunks of images are added to those of the first. */
-static void chunks_add_up(void **state)
+static int run_winograd(gb_backend_device *dev, const char *name, const char *variant)
 {
-    gb_backend_device *dev = *state, *reference;
+    gb_backend_device *reference;
     gb_error err;
     gb_case c;
     int at[2] = {0}, ran = 0;
     assert_int_equal(gb_reference_backend.open(NULL, 0, &reference, &err), GB_OK);
     while (gb_case_next(&c, at)) {
-        if (strstr(c.name, "5x32x6x8 to 64")) {
+        if (strstr(c.name, name)) {
             gb_outcome got, want;
-            set_class(dev, false);
-            dev->caps.max_binding = 1 << 20;
-            snprintf(c.step.variant, sizeof c.step.variant, "%s.winograd",
+            snprintf(c.step.variant, sizeof c.step.variant, "%s.%s",
                      c.step.kind == GB_STEP_CONV         ? "conv"
                      : c.step.kind == GB_STEP_CONV_INPUT ? "conv_input"
-                                                         : "conv_filter");
+                                                         : "conv_filter",
+                     variant);
             gb_case_run(&c, &gb_reference_backend, reference, &want);
             gb_case_run(&c, &host_backend, dev, &got);
             if (got.rejected) fail_msg("%s: %s", c.name, got.reason);
@@ -306,8 +305,25 @@ static void chunks_add_up(void **state)
         }
         gb_case_free(&c);
     }
-    assert_int_equal(ran, 3);
     gb_reference_backend.close(reference);
+    return ran;
+}
+
+static void chunks_add_up(void **state)
+{
+    gb_backend_device *dev = *state;
+    set_class(dev, false);
+    dev->caps.max_binding = 1 << 20;
+    assert_int_equal(run_winograd(dev, "5x32x6x8 to 64", "winograd"), 3);
+}
+
+static void workers_take_turns(void **state)
+{
+    gb_backend_device *dev = *state;
+    set_class(dev, true);
+    dev->caps.compute_units = 1;
+    assert_int_equal(run_winograd(dev, "7x32x15x16 to 48", "winograd_fused"), 3);
+    assert_int_equal(run_winograd(dev, "1x144x7x8 to 160", "winograd_fused"), 3);
 }
 
 /* Of the forms of tiles for f16 some sizes are tried, of each form at least one. */
@@ -364,6 +380,7 @@ int main(int argc, char **argv)
     if (argc > 2) every = atoi(argv[2]);
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(kernels_are_clean, &dev),
                                        cmocka_unit_test_prestate(chunks_add_up, &dev),
+                                       cmocka_unit_test_prestate(workers_take_turns, &dev),
                                        cmocka_unit_test(no_variant_is_left_out)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dev.dir);

@@ -1,0 +1,328 @@
+/* Winograd's convolutions for drivers on CPUs: one kernel, whose items are workers that take turns
+ * (shaders/winograd_fused.gk). What a worker has transformed stays in the caches of its core; from
+ * kernel to kernel it would go through memory that cores share, which takes as long as the products
+ * do. */
+#include "backends/gpu/panel.h"
+
+#include "backends/gpu/shaders.h"
+#include "backends/gpu/value.h"
+#include "backends/gpu/window.h"
+#include "backends/gpu/winograd.h"
+
+enum {
+    TILES_MIN = 24,
+    TILES_MIN_FAR = 64, /* where filters do not fit the caches: every turn reads them all */
+    TILES_MAX = 192,
+    TILES_OF_SUMS = 128,    /* so many at most between two visits of the sums */
+    CHANNELS_OF_SUMS = 128, /* of a block */
+    TURNS_WANTED = 8,       /* of a core */
+    PAD = 16 /* floats, so that places of a tile fall into other sets of the caches */
+};
+#define TURN_BYTES (512 << 10)   /* of a turn's tiles */
+#define FILTERS_BYTES (4 << 20)  /* what fits the caches */
+#define WORKERS_BYTES (16 << 20) /* of all workers, where cores are few */
+#define SUMS_BYTES (24 << 20)    /* of all shares */
+
+typedef struct gb_fused {
+    const gb_tiling *t;
+    int64_t grid[2], places;  /* tiles along the axes of an image; full² */
+    int64_t all_tiles, tiles; /* tiles: of a turn */
+    int64_t pad[2];
+    gb_panel p;                    /* the register block */
+    int64_t all_rows, all_columns; /* channels of the factors, columns in whole panels */
+    int64_t rows, columns;         /* of a block */
+    int64_t row_blocks, column_blocks, shares;
+    int64_t turns, workers;
+    /* Memory, in floats: of a worker's slot, from place to place; sums are
+     * [share][place][row][column] */
+    int64_t slot, a_place, b_at, b_place, c_at, c_place;
+    int64_t sums_at, sums_place;
+    uint64_t bytes, packed;
+} gb_fused;
+
+static int64_t clamp(int64_t v, int64_t low, int64_t high)
+{
+    return gb_min(gb_max(v, low), high);
+}
+
+static int64_t cores(const gb_gpu_caps *caps)
+{
+    return gb_max(caps->compute_units, 1);
+}
+
+static void plan_tiles(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s,
+                       const int64_t *pixels, int64_t rows, int64_t columns)
+{
+    const gb_tiling *t = gb_winograd_tiling(s);
+    *f = (gb_fused){.t = t,
+                    .grid = {gb_div_up(pixels[2], t->side), gb_div_up(pixels[3], t->side)},
+                    .places = (int64_t)t->full * t->full,
+                    .p = {.n = columns, .m = {1, 1, 1}, .k = {1, 1, 1}}};
+    gb_panel_choose(&f->p, caps);
+    const int64_t width = gb_panel_width(&f->p);
+    f->all_tiles = pixels[0] * f->grid[0] * f->grid[1];
+    f->all_rows = rows;
+    f->all_columns = gb_div_up(columns, width) * width;
+}
+
+/* Evenly: chunks of whole register blocks. */
+static void set_tiles(gb_fused *f, int64_t tiles)
+{
+    const int64_t chunks = gb_div_up(f->all_tiles, tiles);
+    f->tiles = gb_div_up(gb_div_up(f->all_tiles, chunks), f->p.rows) * f->p.rows;
+}
+
+static int64_t chunks_of(const gb_fused *f)
+{
+    return gb_div_up(f->all_tiles, f->tiles);
+}
+
+static void set_blocks(gb_fused *f, int64_t row_blocks, int64_t column_blocks)
+{
+    const int64_t width = gb_panel_width(&f->p);
+    f->rows = gb_div_up(f->all_rows / 16, row_blocks) * 16;
+    f->columns = gb_div_up(f->all_columns / width, column_blocks) * width;
+    f->row_blocks = gb_div_up(f->all_rows, f->rows);
+    f->column_blocks = gb_div_up(f->all_columns, f->columns);
+}
+
+static uint64_t floats(int64_t count)
+{
+    return gb_align256((uint64_t)count * 4);
+}
+
+/* Forward and to the input: the rows of products are tiles, k all channels of the image. */
+static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
+{
+    const bool forward = s->kind == GB_STEP_CONV;
+    plan_tiles(f, caps, s, s->out[0].dim, s->in[0].dim[1], s->out[0].dim[1]);
+    for (int d = 0; d < 2; d++)
+        f->pad[d] = forward ? s->u.conv.pad[d] : GB_WINOGRAD_TAPS - 1 - s->u.conv.pad[d];
+    const int64_t wanted = TURNS_WANTED * cores(caps);
+    const int64_t filters = f->places * f->all_rows * f->all_columns * 4;
+    const int64_t fit = TURN_BYTES / (4 * f->places * (f->all_rows + f->all_columns));
+    set_tiles(f, clamp(gb_min(fit, f->all_tiles / wanted),
+                       filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN, TILES_MAX));
+    const int64_t panels = f->all_columns / gb_panel_width(&f->p);
+    set_blocks(f, 1, clamp(gb_div_up(wanted, chunks_of(f)), 1, panels));
+    f->turns = chunks_of(f) * f->column_blocks;
+    f->a_place = f->tiles * f->rows + PAD;
+    f->b_place = f->all_rows * f->all_columns;
+    f->c_at = f->places * f->a_place;
+    f->c_place = f->tiles * f->columns + PAD;
+    f->slot = f->c_at + f->places * f->c_place;
+    const int64_t each = clamp(WORKERS_BYTES / (f->slot * 4 * cores(caps)), 1, TURNS_WANTED);
+    f->workers = gb_min(f->turns, each * cores(caps));
+    f->shares = 1;
+    f->bytes = floats(f->workers * f->slot);
+    f->packed = floats(f->places * f->b_place);
+}
+
+/* The filter's gradient: rows are the image's channels, columns the output's, k is tiles. A worker
+ * keeps its block, and adds to one share of its sums. */
+static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
+{
+    plan_tiles(f, caps, s, s->in[1].dim, s->in[0].dim[1], s->in[1].dim[1]);
+    for (int d = 0; d < 2; d++) f->pad[d] = s->u.conv.pad[d];
+    set_blocks(f, gb_div_up(f->all_rows, CHANNELS_OF_SUMS),
+               gb_div_up(f->all_columns, CHANNELS_OF_SUMS));
+    set_tiles(f, clamp(f->rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
+    f->sums_place = f->all_rows * f->all_columns;
+    const int64_t blocks = f->row_blocks * f->column_blocks;
+    const int64_t fit = SUMS_BYTES / (f->places * f->sums_place * 4);
+    f->shares = clamp(gb_div_up(TURNS_WANTED * cores(caps), blocks), 1,
+                      gb_max(1, gb_min(fit, chunks_of(f))));
+    f->turns = chunks_of(f) * blocks;
+    f->workers = f->shares * blocks;
+    f->a_place = f->tiles * f->rows + PAD;
+    f->b_at = f->places * f->a_place;
+    f->b_place = f->tiles * f->columns + PAD;
+    f->slot = f->b_at + f->places * f->b_place;
+    f->sums_at = (int64_t)floats(f->workers * f->slot) / 4;
+    f->bytes = floats(f->sums_at + f->shares * f->places * f->sums_place);
+}
+
+static void plan_any(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
+{
+    (s->kind == GB_STEP_CONV_FILTER ? plan_filter : plan_pixels)(f, caps, s);
+}
+
+/* --- the kernel --- */
+
+static void begin_turns(gb_gk *k, gb_gpu_builder *b, const gb_fused *f)
+{
+    gb_gk_begin(k, b);
+    gb_gk_param(k, "SLOT", f->slot);
+    gb_gk_param(k, "BLOCKS", f->row_blocks * f->column_blocks);
+    gb_gk_param(k, "COLUMN_BLOCKS", f->column_blocks);
+    gb_gk_param(k, "TURNS", f->turns);
+    gb_gk_param(k, "WORKERS", f->workers);
+    gb_gk_param(k, "TILES", f->tiles);
+    gb_gk_param(k, "ALL_TILES", f->all_tiles);
+    gb_gk_param(k, "ROW_CHANNELS", f->rows);
+    gb_gk_param(k, "ALL_ROWS", f->all_rows);
+    gb_gk_param(k, "COLUMN_CHANNELS", f->columns);
+    gb_gk_param(k, "ALL_COLUMNS", f->p.n);
+    gb_gk_define(k, "FOR_TILES", "for (int tile = first_tile; tile < first_tile + tiles; tile++)");
+    gb_gk_define(k, "FIRST_TILE", "first_tile");
+    gb_gk_define(k, "LANE", "0");
+    gb_gk_define(k, "LANES", "WIDE");
+    gb_value_define(k, GB_WIDE);
+    gb_gk_begin_parts(k);
+}
+
+/* Which of the turn's memory, and which channels, a part walks: blocks of rows or of columns. */
+static void walk(gb_gk *k, bool rows, int64_t at, int64_t pitch, int64_t place)
+{
+    gb_gk_define(k, "FIRST_CHANNEL", rows ? "r0" : "c0");
+    gb_gk_define(k, "CHANNELS", rows ? "rows" : "columns");
+    gb_gk_param(k, "PITCH", pitch);
+    gb_gk_param(k, "PLACE", place);
+    gb_gk_param(k, "MEMORY", at);
+}
+
+static void bind_slots(gb_gk *k, const char *name, const gb_fused *f, gb_gk_access access)
+{
+    gb_gk_scratch(k, name, 0, f->workers * f->slot, GB_S_F32, access);
+}
+
+static void add_image(gb_gk *k, const gb_fused *f, const gb_operand *x, const gb_transform *m,
+                      const int64_t pad[2], bool rows)
+{
+    gb_gk_operand(k, "x", x, GB_READ);
+    bind_slots(k, "t", f, GB_WRITE);
+    walk(k, rows, rows ? 0 : f->b_at, rows ? f->rows : f->columns, rows ? f->a_place : f->b_place);
+    gb_value_load(k, "LOAD", "x", x->storage, false, GB_WIDE);
+    gb_gk_define(k, "PUT(i_, v_)",
+                 "GB_VEC_PUT(v_, BUF_t, AT_t + slot + MEMORY + (i_) * PLACE + to + c)");
+    gb_winograd_image(k, f->t, x, f->grid, m, pad);
+    gb_gk_part(k, gb_shader_winograd_image);
+}
+
+static void define_block(gb_gk *k, const gb_fused *f)
+{
+    gb_gk_define(k, "ROWS", "%d", f->p.rows);
+    gb_gk_define(k, "VECTORS", "%d", f->p.vectors);
+    gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(&f->p));
+    gb_gk_define(k, "PLACES", "%d", (int)f->places);
+    gb_gk_define(k, "K0_COUNT", "1");
+    gb_gk_define(k, "K1", "1");
+    gb_gk_define(k, "A_K0", "0");
+    gb_gk_define(k, "A_K1", "0");
+    gb_gk_param(k, "A_PLACE", f->a_place);
+    gb_gk_param(k, "B_PLACE", f->b_place);
+    bind_slots(k, "a", f, GB_READ);
+}
+
+static void add_products_of_pixels(gb_gk *k, const gb_fused *f)
+{
+    define_block(k, f);
+    gb_gk_define(k, "M", "tiles");
+    gb_gk_param(k, "A_M", f->rows);
+    gb_gk_define(k, "A_K2", "1");
+    gb_gk_param(k, "K2", f->all_rows);
+    gb_gk_packed(k, "b", 0, (int64_t)(f->packed / 4), GB_READ);
+    gb_gk_define(k, "B_FIRST", "c0 * K2");
+    gb_gk_define(k, "B_PANEL", "K2 * PANEL");
+    gb_gk_define(k, "B_STEP", "PANEL");
+    bind_slots(k, "o", f, GB_WRITE);
+    gb_gk_param(k, "MEMORY", f->c_at);
+    gb_gk_define(k, "O_FIRST", "slot + MEMORY");
+    gb_gk_param(k, "O_PLACE", f->c_place);
+    gb_gk_param(k, "O_M", f->columns);
+    gb_gk_define(k, "ADD_SUMS", "0");
+    gb_gk_part(k, gb_shader_winograd_product);
+}
+
+static void add_products_of_filter(gb_gk *k, const gb_fused *f)
+{
+    define_block(k, f);
+    gb_gk_define(k, "M", "rows");
+    gb_gk_define(k, "A_M", "1");
+    gb_gk_param(k, "A_K2", f->rows);
+    gb_gk_define(k, "K2", "tiles");
+    bind_slots(k, "b", f, GB_READ);
+    gb_gk_param(k, "MEMORY", f->b_at);
+    gb_gk_define(k, "B_FIRST", "slot + MEMORY");
+    gb_gk_define(k, "B_PANEL", "PANEL");
+    gb_gk_param(k, "B_STEP", f->columns);
+    gb_gk_scratch(k, "o", (uint64_t)f->sums_at * 4, f->shares * f->places * f->sums_place, GB_S_F32,
+                  GB_READ | GB_WRITE);
+    gb_gk_param(k, "O_PLACE", f->sums_place);
+    gb_gk_param(k, "O_M", f->all_columns);
+    gb_gk_define(k, "O_FIRST", "share * PLACES * O_PLACE + r0 * O_M + c0");
+    gb_gk_define(k, "ADD_SUMS", "turn >= WORKERS");
+    gb_gk_part(k, gb_shader_winograd_product);
+}
+
+static gb_status finish_turns(gb_gk *k, const gb_fused *f)
+{
+    return gb_gk_finish(k, "winograd.fused", gb_shader_winograd_fused,
+                        (const int64_t[3]){f->workers, 1, 1});
+}
+
+/* --- variants --- */
+
+bool gb_winograd_fused_applies(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_fused f;
+    if (!gb_gpu_wide_items(caps) || !gb_winograd_suits(step, 16)) return false;
+    plan_any(&f, caps, step);
+    return f.bytes / 4 <= INT32_MAX && f.packed / 4 <= INT32_MAX;
+}
+
+uint64_t gb_winograd_fused_scratch(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_fused f;
+    plan_any(&f, caps, step);
+    return f.bytes;
+}
+
+uint64_t gb_winograd_fused_packed(const gb_gpu_caps *caps, const gb_step *step)
+{
+    gb_fused f;
+    plan_any(&f, caps, step);
+    return f.packed;
+}
+
+gb_status gb_lower_winograd_fused(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    gb_fused f;
+    plan_any(&f, b->caps, s);
+    const gb_transform data = gb_winograd_data(f.t), result = gb_winograd_result(f.t, f.t->side);
+    gb_status status = gb_winograd_taps(b, gb_panel_width(&f.p), 1);
+    if (status != GB_OK) return status;
+    gb_gk k;
+    begin_turns(&k, b, &f);
+    add_image(&k, &f, &s->in[0], &data, f.pad, true);
+    add_products_of_pixels(&k, &f);
+    bind_slots(&k, "t", &f, GB_READ);
+    walk(&k, false, f.c_at, f.columns, f.c_place);
+    gb_value_load(&k, "LOAD_FROM", "t", GB_S_F32, false, GB_WIDE);
+    gb_gk_define(&k, "LOAD(i_)", "LOAD_FROM(slot + MEMORY + (i_))");
+    gb_winograd_results(&k, s, f.grid, &result);
+    gb_gk_part(&k, gb_shader_winograd_result);
+    return finish_turns(&k, &f);
+}
+
+gb_status gb_lower_winograd_fused_filter(gb_gpu_builder *b)
+{
+    const gb_step *s = b->step;
+    gb_fused f;
+    plan_any(&f, b->caps, s);
+    const gb_transform data = gb_winograd_data(f.t), gradient = gb_winograd_filter(f.t, f.t->side);
+    const int64_t none[2] = {0, 0};
+    gb_gk k;
+    begin_turns(&k, b, &f);
+    add_image(&k, &f, &s->in[0], &data, f.pad, true);
+    add_image(&k, &f, &s->in[1], &gradient, none, false);
+    add_products_of_filter(&k, &f);
+    gb_status status = finish_turns(&k, &f);
+    const gb_winograd_sums sums = {.at = (uint64_t)f.sums_at * 4,
+                                   .shares = f.shares,
+                                   .m = f.all_rows,
+                                   .n = f.p.n,
+                                   .pitch = f.all_columns};
+    return status == GB_OK ? gb_winograd_join(b, &sums, 1) : status;
+}

@@ -1,0 +1,223 @@
+/* What Winograd's convolutions are made of, whatever runs their products. See winograd.h. */
+#include "backends/gpu/winograd.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "backends/gpu/panel.h"
+#include "backends/gpu/shaders.h"
+#include "backends/gpu/value.h"
+#include "backends/gpu/window.h"
+
+static const gb_tiling f2 = {
+    2, 4, {0, 1, -1}, {1, 0.5, 0.5}, {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}}};
+static const gb_tiling f4 = {4,
+                             6,
+                             {0, 1, -1, 2, -2},
+                             {1.0 / 4, -1.0 / 6, -1.0 / 6, 1.0 / 24, 1.0 / 24},
+                             {{4, 0, -5, 0, 1, 0},
+                              {0, -4, -4, 1, 1, 0},
+                              {0, 4, -4, -1, 1, 0},
+                              {0, -2, -1, 2, 1, 0},
+                              {0, 2, -1, -2, 1, 0},
+                              {0, 4, 0, -5, 0, 1}}};
+
+gb_transform gb_winograd_data(const gb_tiling *t)
+{
+    gb_transform m = {.rows = t->full, .columns = t->full};
+    memcpy(m.v, t->data, sizeof m.v);
+    return m;
+}
+
+gb_transform gb_winograd_filter(const gb_tiling *t, int n)
+{
+    gb_transform m = {.rows = t->full, .columns = n};
+    for (int i = 0; i < t->full - 1; i++) {
+        double power = t->scale[i];
+        for (int j = 0; j < n; j++, power *= t->point[i]) m.v[i][j] = power;
+    }
+    m.v[t->full - 1][n - 1] = 1;
+    return m;
+}
+
+gb_transform gb_winograd_result(const gb_tiling *t, int n)
+{
+    gb_transform m = {.rows = n, .columns = t->full};
+    for (int j = 0; j < t->full - 1; j++) {
+        double power = 1;
+        for (int i = 0; i < n; i++, power *= t->point[j]) m.v[i][j] = power;
+    }
+    m.v[n - 1][t->full - 1] = 1;
+    return m;
+}
+
+/* --- the text of transforms --- */
+
+static void add_sum(gb_text *t, const gb_transform *m, int row, const char *element)
+{
+    bool first = true;
+    for (int k = 0; k < m->columns; k++) {
+        const double c = m->v[row][k], size = c < 0 ? -c : c;
+        if (c == 0) continue;
+        gb_text_add(t, "%s", c < 0 ? " - " : first ? "" : " + ");
+        if (size != 1) gb_text_add(t, "%.9ef * ", size);
+        gb_text_add(t, element, k);
+        first = false;
+    }
+}
+
+void gb_winograd_define(gb_gk *k, const gb_transform *m)
+{
+    char element[48];
+    gb_text *t = &k->defs;
+    gb_text_add(t, "#define DOWN(j_)");
+    snprintf(element, sizeof element, "d[%%d * %d + (j_)]", m->columns);
+    for (int i = 0; i < m->rows; i++) {
+        gb_text_add(t, " e[%d + (j_)] = ", i * m->columns);
+        add_sum(t, m, i, element);
+        gb_text_add(t, ";");
+    }
+    gb_text_add(t, "\n#define ACROSS(i_)");
+    snprintf(element, sizeof element, "e[(i_) * %d + %%d]", m->columns);
+    for (int i = 0; i < m->rows; i++) {
+        gb_text_add(t, " PUT((i_) * %d + %d, ", m->rows, i);
+        add_sum(t, m, i, element);
+        gb_text_add(t, ");");
+    }
+    gb_text_add(t, "\n");
+}
+
+const gb_tiling *gb_winograd_tiling(const gb_step *s)
+{
+    return s->fast ? &f4 : &f2;
+}
+
+bool gb_winograd_suits(const gb_step *step, int64_t channels)
+{
+    const gb_window *v = &step->u.conv;
+    const bool filter = step->kind == GB_STEP_CONV_FILTER;
+    const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
+    if (!gb_not_empty(x) || !gb_not_empty(y)) return false;
+    for (int d = 0; d < 2; d++)
+        if (v->kernel[d] != GB_WINOGRAD_TAPS || v->stride[d] != 1 || v->dilation[d] != 1 ||
+            v->pad[d] >= GB_WINOGRAD_TAPS)
+            return false;
+    if (v->groups != 1 || x->dim[1] % 16 || y->dim[1] % 16 || x->dim[1] < channels ||
+        y->dim[1] < channels)
+        return false;
+    const gb_tiling *t = gb_winograd_tiling(step);
+    const int64_t side = t->side;
+    const int64_t covered = gb_div_up(y->dim[2], side) * gb_div_up(y->dim[3], side) * side * side;
+    return 2 * covered <= 3 * y->dim[2] * y->dim[3];
+}
+
+/* --- kernels that both ways have --- */
+
+void gb_winograd_tiles(gb_gk *k, const gb_operand *image, const int64_t grid[2])
+{
+    gb_gk_param(k, "TILES_H", grid[0]);
+    gb_gk_param(k, "TILES_W", grid[1]);
+    gb_gk_param(k, "HEIGHT", image->dim[2]);
+    gb_gk_param(k, "WIDTH", image->dim[3]);
+}
+
+void gb_winograd_image(gb_gk *k, const gb_tiling *t, const gb_operand *x, const int64_t grid[2],
+                       const gb_transform *m, const int64_t pad[2])
+{
+    gb_winograd_tiles(k, x, grid);
+    gb_gk_define(k, "SIDE", "%d", m->columns);
+    gb_gk_define(k, "FULL", "%d", m->rows);
+    gb_gk_param(k, "STEP", t->side);
+    gb_gk_param(k, "PAD_H", pad[0]);
+    gb_gk_param(k, "PAD_W", pad[1]);
+    gb_gk_param(k, "X_N", x->stride[0]);
+    gb_gk_param(k, "X_H", x->stride[2]);
+    gb_gk_param(k, "X_W", x->stride[3]);
+    gb_winograd_define(k, m);
+}
+
+void gb_winograd_results(gb_gk *k, const gb_step *s, const int64_t grid[2], const gb_transform *m)
+{
+    gb_winograd_tiles(k, &s->out[0], grid);
+    gb_gk_define(k, "SIDE", "%d", m->rows);
+    gb_gk_define(k, "FULL", "%d", m->columns);
+    gb_gk_define(k, "PUT(i_, v_)", "SPREAD(v_, pixel, (i_) * WIDE)");
+    gb_winograd_define(k, m);
+    gb_gk_image_result(k, s);
+}
+
+gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
+{
+    const gb_step *step = b->step;
+    const gb_operand *f = &step->in[1];
+    const bool forward = step->kind == GB_STEP_CONV;
+    const int64_t *s = f->stride, block = 8;
+    const int64_t depth = step->in[0].dim[1], n = step->out[0].dim[1];
+    const int64_t pitch = width ? gb_div_up(n, width) * width : n;
+    const gb_tiling *t = gb_winograd_tiling(step);
+    const gb_transform m = gb_winograd_filter(t, GB_WINOGRAD_TAPS);
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_operand(&k, "w", f, GB_READ);
+    gb_gk_packed(&k, "u", 0, t->full * t->full * depth * pitch, GB_WRITE);
+    gb_gk_define(&k, "FULL", "%d", m.rows);
+    if (width) { /* an item has a panel, or a column */
+        gb_gk_define(&k, "PANEL", "%d", (int)width);
+        gb_gk_define(&k, "PANEL_NUMBER", "GB_GROUP(0)");
+        gb_gk_define(&k, "LANE", "0");
+        gb_gk_define(&k, "LANES", "1");
+    } else {
+        gb_gk_local(&k, lanes, 1, 1);
+        gb_gk_param(&k, "PANEL", n);
+        gb_gk_define(&k, "PANEL_NUMBER", "0");
+        gb_gk_define(&k, "LANE", "GB_GLOBAL(0)");
+        gb_gk_define(&k, "LANES", "PANEL");
+    }
+    gb_gk_param(&k, "K_BLOCK", block);
+    gb_gk_param(&k, "K", depth);
+    gb_gk_param(&k, "N", n);
+    gb_gk_param(&k, "W_FIRST", forward ? 0 : 2 * s[2] + 2 * s[3]);
+    gb_gk_param(&k, "W_K", s[forward ? 1 : 0]);
+    if (forward)
+        gb_gk_param(&k, "W_N", s[0]);
+    else
+        gb_gk_define(&k, "W_N", "1");
+    gb_gk_param(&k, "W_H", forward ? s[2] : -s[2]);
+    gb_gk_param(&k, "W_W", forward ? s[3] : -s[3]);
+    gb_gk_param(&k, "PLACE", depth * pitch);
+    gb_gk_define(&k, "PUT(i_, v_)", "ST_u((i_) * PLACE + to, v_)");
+    gb_winograd_define(&k, &m);
+    const int64_t groups = gb_div_up(n, width ? width : lanes);
+    return gb_gk_finish(&k, "winograd.filter", gb_shader_winograd_filter,
+                        (const int64_t[3]){groups, gb_div_up(depth, block), 1});
+}
+
+gb_status gb_winograd_join(gb_gpu_builder *b, const gb_winograd_sums *sums, uint32_t lanes)
+{
+    const bool wide = lanes == 1;
+    const gb_value_width width = wide ? GB_WIDE : GB_ONE;
+    const gb_tiling *t = gb_winograd_tiling(b->step);
+    const gb_transform m = gb_winograd_result(t, GB_WINOGRAD_TAPS);
+    const int64_t block = wide ? 16 : 8, place = sums->m * sums->pitch;
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_local(&k, lanes, 1, 1);
+    gb_gk_scratch(&k, "t", sums->at, sums->shares * t->full * t->full * place, GB_S_F32, GB_READ);
+    gb_gk_operand(&k, "o0", &b->step->out[0], GB_WRITE);
+    gb_gk_define(&k, "FULL", "%d", m.columns);
+    gb_gk_define(&k, "BLOCK", "%d", (int)block);
+    gb_gk_param(&k, "SHARES", sums->shares);
+    gb_gk_param(&k, "CHANNELS", sums->m);
+    gb_gk_param(&k, "OUTPUTS", sums->n);
+    gb_gk_param(&k, "PITCH", sums->pitch);
+    gb_gk_param(&k, "PLACE", place);
+    gb_value_define(&k, width);
+    gb_value_load(&k, "LOAD", "t", GB_S_F32, false, width);
+    gb_gk_define(&k, "LANE", "GB_LOCAL(0)");
+    gb_gk_define(&k, "LANES", "%d", wide ? (int)width : (int)lanes);
+    gb_gk_define(&k, "PUT(i_, v_)", "SPREAD(v_, one, (i_) * WIDE)");
+    gb_winograd_define(&k, &m);
+    return gb_gk_finish(
+        &k, "winograd.join", gb_shader_winograd_join,
+        (const int64_t[3]){gb_div_up(sums->n, wide ? 16 : lanes), gb_div_up(sums->m, block), 1});
+}
