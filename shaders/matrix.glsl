@@ -7,6 +7,7 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
+#extension GL_EXT_bfloat16 : enable
 #define GB_FLOAT(x) float(x)
 #define GB_GROUP(d) int(gl_WorkGroupID[d])
 #define GB_LOCAL(d) int(gl_LocalInvocationID[d])
@@ -19,8 +20,6 @@
 #define GB_H8 uvec4
 #define GB_H8_ZERO uvec4(0u)
 #define GB_H8_WORD(x, w) x[w]
-#define GB_HALVES f16vec2
-#define GB_PAIR(word) unpackFloat2x16(word)
 
 #define MATRIX_LAYOUT(row_major) (row_major ? gl_CooperativeMatrixLayoutRowMajor : gl_CooperativeMatrixLayoutColumnMajor)
 #define MATRIX_SUMS \
@@ -28,8 +27,8 @@
     GB_UNROLL for (int i = 0; i < WM * WN; i++) \
         sum[i] = coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>(0.0);
 #define MATRIX_A \
-    coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[WM]; \
-    coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
+    coopmat<MATRIX_ELEMENT, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[WM]; \
+    coopmat<MATRIX_ELEMENT, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
 #define MATRIX_LOAD_A(m, at) coopMatLoad(a[m], sa, (at) / 2, (A_PITCH) / 2, MATRIX_LAYOUT(A_ALONG == 0));
 #define MATRIX_LOAD_B(at) coopMatLoad(b, sb, (at) / 2, (B_PITCH) / 2, MATRIX_LAYOUT(B_ALONG != 0));
 #define MATRIX_MULTIPLY(m, n) sum[(m) * WN + (n)] = coopMatMulAdd(a[m], b, sum[(m) * WN + (n)]);

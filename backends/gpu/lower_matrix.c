@@ -242,6 +242,17 @@ static void define_constants(gb_gk *k, const gb_matrix_tile *t, const side *a, c
     gb_gk_constant(k, "B_WIDE", eights(b));
 }
 
+/* All that a text says of the operands' type: in loops, how their bits are read. */
+static void define_type(gb_gk *k, bool units)
+{
+    if (units) {
+        gb_gk_define(k, "MATRIX_ELEMENT", "float16_t");
+        return;
+    }
+    gb_gk_define(k, "MATRIX_FLOAT(bits_)", "GB_FROM_HALF(bits_)");
+    gb_text_add(&k->defs, "%s", gb_shader_matrix_loops);
+}
+
 /* Where sums go, so that the join finds them: a product's as part[batch][share][m][n], images' as
  * part[share][pixel][channel], filters' as part[share][channel][place]. */
 static void define_sums(gb_gk *k, const gb_step *s, const gb_matrix_task *t)
@@ -320,7 +331,7 @@ static gb_status lower(gb_gpu_builder *b, int size)
         define_filter(&k, s);
     else
         define_conv(&k, s);
-    if (!tile.units) gb_text_add(&k.defs, "%s", gb_shader_matrix_loops);
+    define_type(&k, tile.units);
     const gb_status status =
         gb_gk_finish(&k, gb_matrix_name(s->kind, (gb_matrix_size)size), gb_shader_matrix,
                      (const int64_t[3]){gb_div_up(t.n, tile.size), gb_div_up(t.m, tile.size),

@@ -7,6 +7,7 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_cooperative_matrix : require
+#extension GL_EXT_bfloat16 : enable
 #define GB_FLOAT(x) float(x)
 #define GB_GROUP(d) int(gl_WorkGroupID[d])
 #define GB_LOCAL(d) int(gl_LocalInvocationID[d])
@@ -19,8 +20,6 @@
 #define GB_H8 uvec4
 #define GB_H8_ZERO uvec4(0u)
 #define GB_H8_WORD(x, w) x[w]
-#define GB_HALVES f16vec2
-#define GB_PAIR(word) unpackFloat2x16(word)
 
 #define MATRIX_LAYOUT(row_major) (row_major ? gl_CooperativeMatrixLayoutRowMajor : gl_CooperativeMatrixLayoutColumnMajor)
 #define MATRIX_SUMS \
@@ -28,8 +27,8 @@
     GB_UNROLL for (int i = 0; i < WM * WN; i++) \
         sum[i] = coopmat<float, gl_ScopeSubgroup, TM, TN, gl_MatrixUseAccumulator>(0.0);
 #define MATRIX_A \
-    coopmat<float16_t, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[WM]; \
-    coopmat<float16_t, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
+    coopmat<MATRIX_ELEMENT, gl_ScopeSubgroup, TM, TK, gl_MatrixUseA> a[WM]; \
+    coopmat<MATRIX_ELEMENT, gl_ScopeSubgroup, TK, TN, gl_MatrixUseB> b;
 #define MATRIX_LOAD_A(m, at) coopMatLoad(a[m], sa, (at) / 2, (A_PITCH) / 2, MATRIX_LAYOUT(A_ALONG == 0));
 #define MATRIX_LOAD_B(at) coopMatLoad(b, sb, (at) / 2, (B_PITCH) / 2, MATRIX_LAYOUT(B_ALONG != 0));
 #define MATRIX_MULTIPLY(m, n) sum[(m) * WN + (n)] = coopMatMulAdd(a[m], b, sum[(m) * WN + (n)]);
@@ -111,13 +110,15 @@ layout(constant_id = 12) const int B_WIDE = 16;
 #define AT_A(k_) int y_ = s1 + kh * DILATION_H, x_ = s2 + kw * DILATION_W; bool in_ = y_ >= 0 && y_ < IN_H && x_ >= 0 && x_ < IN_W; int place_ = s0 + y_ * A_H + x_ * A_W + k_;
 #define STATE_B(side_) s0 = (g * N + side_) * B_O;
 #define AT_B(k_) int place_ = s0 + k_ + kh * B_H + kw * B_W; bool in_ = true;
+#define MATRIX_ELEMENT float16_t
 #define GB_MAIN_BEGIN void main() {
 #define GB_MAIN_END }
 // Contractions on matrix units: sums of products of 16-bit floats, for a kernel that joins them. A
 // group makes SIZE × SIZE sums, each of its subgroups WM × WN matrices of them; a round multiplies BK
 // rows of k. Operands are fetched by eights along the axis that is dense: k, or the side of the result
-// (A_ALONG, B_ALONG), and lie in shared memory as they lie in memory. STATE_A(side) and AT_A(k) (and
-// of B) say where an element is; eights that are not whole or not aligned come one by one.
+// (A_ALONG, B_ALONG), and lie in shared memory as they lie in memory, two in a word: their type is a
+// matter of the matrices alone. STATE_A(side) and AT_A(k) (and of B) say where an element is; eights
+// that are not whole or not aligned come one by one.
 #define UNITS 2
 #define A_PITCH (A_ALONG != 0 ? SIZE + 8 : BK + 8)
 #define B_PITCH (B_ALONG != 0 ? SIZE + 8 : BK + 8)
@@ -149,7 +150,7 @@ layout(constant_id = 12) const int B_WIDE = 16;
     GB_UNROLL for (int i = 0; i < UNITS; i++) { \
         int unit = item + i * 2 * SIZE, side = SIDE(unit, along), part = PART(unit, along); \
         int at = (along != 0 ? part * (pitch) + side : side * (pitch) + part) / 2; \
-        GB_UNROLL for (int w = 0; w < 4; w++) to[at + w] = GB_PAIR(GB_H8_WORD(from[i], w)); \
+        GB_UNROLL for (int w = 0; w < 4; w++) to[at + w] = GB_H8_WORD(from[i], w); \
     }
 
 #define SETUP(along, first, STATE, state) \
@@ -165,8 +166,8 @@ layout(constant_id = 12) const int B_WIDE = 16;
         FETCH(B_ALONG, B_WIDE, N, first_column, STATE_B, AT_B, LD8_i1, RAW_i1, fb, state_b) \
     }
 
-GB_SHARED GB_HALVES sa[SIZE * (BK + 8) / 2];
-GB_SHARED GB_HALVES sb[SIZE * (BK + 8) / 2];
+GB_SHARED uint sa[SIZE * (BK + 8) / 2];
+GB_SHARED uint sb[SIZE * (BK + 8) / 2];
 GB_SHARED float stage[2 * SIZE / LANES * TM * TN];
 
 GB_MAIN_BEGIN
