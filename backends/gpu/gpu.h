@@ -14,11 +14,15 @@ typedef enum gb_gpu_api {
     GB_GPU_HOST /* C, for tests: shaders/prelude.c.h */
 } gb_gpu_api;
 
-/* Matrix units: products of m × k and k × n matrices of f16 with f32 sums, by a subgroup. */
+/* Matrix units for one type of operands: products of m × k and k × n matrices with f32 sums. */
+typedef struct gb_gpu_units {
+    int m, n, k;    /* 0: there are none */
+    uint32_t works; /* kernels that gave right results: bits of gb_matrix_bit */
+} gb_gpu_units;
+
 typedef struct gb_gpu_matrix {
-    int m, n, k;       /* 0: there are none */
-    uint32_t subgroup; /* its size */
-    uint32_t works;    /* kernels that gave right results: bits of gb_matrix_bit */
+    uint32_t subgroup; /* the size of those that multiply */
+    gb_gpu_units f16, bf16;
 } gb_gpu_matrix;
 
 /* What the choice and the text of kernels depend on. Filled by the driver, constant afterwards. */
@@ -142,7 +146,7 @@ gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32
                        gb_error *err);
 
 /* Runs each kernel for matrix units on small steps, through the backend's own table, and leaves the
- * bits of those in matrix->works whose results were right. *matrix is of the device's caps. */
+ * bits of those in `works` whose results were right. *matrix is of the device's caps. */
 void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_gpu_matrix *matrix);
 
 /* Clears what the driver says it can, and is set in caps, but gets wrong when it runs: shuffle and

@@ -22,9 +22,10 @@ static bool strides_fit(const gb_step *s)
 static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
 {
     gb_matrix_tile tile;
-    if ((caps->api != GB_GPU_VULKAN && caps->api != GB_GPU_HOST) || s->in[0].storage != GB_S_F16 ||
-        s->in[1].storage != GB_S_F16 || !strides_fit(s) ||
-        !gb_matrix_tile_of(caps, s->kind, (gb_matrix_size)size, &tile))
+    const gb_storage type = s->in[0].storage;
+    if ((caps->api != GB_GPU_VULKAN && caps->api != GB_GPU_HOST) ||
+        (type != GB_S_F16 && type != GB_S_BF16) || s->in[1].storage != type || !strides_fit(s) ||
+        !gb_matrix_tile_of(caps, s->kind, type, (gb_matrix_size)size, &tile))
         return false;
     const gb_matrix_task t = gb_matrix_task_of(caps, s, (gb_matrix_size)size);
     const int64_t sums = t.shares * t.count;
@@ -38,7 +39,7 @@ static bool applies(const gb_gpu_caps *caps, const gb_step *s, int size)
 static bool wanted(const gb_gpu_caps *caps, const gb_step *s, int size)
 {
     gb_matrix_tile tile;
-    gb_matrix_tile_of(caps, s->kind, (gb_matrix_size)size, &tile);
+    gb_matrix_tile_of(caps, s->kind, s->in[0].storage, (gb_matrix_size)size, &tile);
     const gb_matrix_task t = gb_matrix_task_of(caps, s, (gb_matrix_size)size);
     const int64_t enough = gb_max(64, 2 * (int64_t)caps->compute_units);
     gb_matrix_size best = GB_MATRIX_32;
@@ -243,13 +244,15 @@ static void define_constants(gb_gk *k, const gb_matrix_tile *t, const side *a, c
 }
 
 /* All that a text says of the operands' type: in loops, how their bits are read. */
-static void define_type(gb_gk *k, bool units)
+static void define_type(gb_gk *k, bool units, gb_storage type)
 {
+    const bool bf16 = type == GB_S_BF16;
     if (units) {
-        gb_gk_define(k, "MATRIX_ELEMENT", "float16_t");
+        gb_gk_define(k, "MATRIX_ELEMENT", "%s", bf16 ? "bfloat16_t" : "float16_t");
         return;
     }
-    gb_gk_define(k, "MATRIX_FLOAT(bits_)", "GB_FROM_HALF(bits_)");
+    gb_gk_define(k, "MATRIX_FLOAT(bits_)", "%s",
+                 bf16 ? "GB_FROM_BITS(GB_INT((bits_) << 16))" : "GB_FROM_HALF(bits_)");
     gb_text_add(&k->defs, "%s", gb_shader_matrix_loops);
 }
 
@@ -312,7 +315,7 @@ static gb_status lower(gb_gpu_builder *b, int size)
     gb_matrix_tile tile;
     side a, bs;
     gb_gk k;
-    gb_matrix_tile_of(b->caps, s->kind, (gb_matrix_size)size, &tile);
+    gb_matrix_tile_of(b->caps, s->kind, s->in[0].storage, (gb_matrix_size)size, &tile);
     sides_of(s, &t, &a, &bs);
     if (tile.units)
         gb_gk_begin_offline(&k, b);
@@ -331,7 +334,7 @@ static gb_status lower(gb_gpu_builder *b, int size)
         define_filter(&k, s);
     else
         define_conv(&k, s);
-    define_type(&k, tile.units);
+    define_type(&k, tile.units, s->in[0].storage);
     const gb_status status =
         gb_gk_finish(&k, gb_matrix_name(s->kind, (gb_matrix_size)size), gb_shader_matrix,
                      (const int64_t[3]){gb_div_up(t.n, tile.size), gb_div_up(t.m, tile.size),

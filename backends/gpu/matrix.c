@@ -30,10 +30,10 @@ static bool arrange(gb_matrix_tile *t)
     return best > 0;
 }
 
-bool gb_matrix_tile_of(const gb_gpu_caps *caps, gb_step_kind kind, gb_matrix_size size,
-                       gb_matrix_tile *t)
+bool gb_matrix_tile_of(const gb_gpu_caps *caps, gb_step_kind kind, gb_storage type,
+                       gb_matrix_size size, gb_matrix_tile *t)
 {
-    const gb_gpu_matrix *u = &caps->matrix;
+    const gb_gpu_units *u = type == GB_S_BF16 ? &caps->matrix.bf16 : &caps->matrix.f16;
     *t = (gb_matrix_tile){
         .size = side_of[size], .items = 2 * side_of[size], .tm = 8,
                           .tn = 4,
@@ -41,7 +41,7 @@ bool gb_matrix_tile_of(const gb_gpu_caps *caps, gb_step_kind kind, gb_matrix_siz
     if (caps->api == GB_GPU_VULKAN && u->m && u->works & gb_matrix_bit(kind, size)) {
         t->units = true;
         t->tm = u->m, t->tn = u->n, t->tk = u->k;
-        t->lanes = (int)u->subgroup;
+        t->lanes = (int)caps->matrix.subgroup;
     } else if (size != GB_MATRIX_32) {
         return false; /* in loops one size shows all that there is */
     }

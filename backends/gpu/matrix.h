@@ -1,7 +1,7 @@
 /* Contractions on matrix units (shaders/matrix.gk): which steps they can run, and how. Both
- * operands are f16. Sums go to scratch, and a join applies the step's expression: the text of the
- * kernel is compiled offline, so it knows neither shapes nor expressions. Where a device has no
- * matrix units the same kernel multiplies in loops, for checks. */
+ * operands are f16, or both are bf16. Sums go to scratch, and a join applies the step's expression:
+ * the text of the kernel is compiled offline, so it knows neither shapes nor expressions. Where a
+ * device has no matrix units the same kernel multiplies in loops, for checks. */
 #ifndef GB_BACKENDS_GPU_MATRIX_H
 #define GB_BACKENDS_GPU_MATRIX_H
 
@@ -32,16 +32,16 @@ typedef struct gb_matrix_tile {
     bool units;            /* else loops */
 } gb_matrix_tile;
 
-/* What gb_gpu_matrix.works has of a kernel. */
+/* What gb_gpu_units.works has of a kernel. */
 static inline uint32_t gb_matrix_bit(gb_step_kind kind, gb_matrix_size size)
 {
     return 1u << ((int)(kind - GB_STEP_MATMUL) * GB_MATRIX_SIZES + (int)size);
 }
 
 gb_matrix_task gb_matrix_task_of(const gb_gpu_caps *caps, const gb_step *s, gb_matrix_size size);
-/* False: the device's units, or its limits, do not allow that size. */
-bool gb_matrix_tile_of(const gb_gpu_caps *caps, gb_step_kind kind, gb_matrix_size size,
-                       gb_matrix_tile *t);
+/* False: the device's units for operands of that type, or its limits, do not allow that size. */
+bool gb_matrix_tile_of(const gb_gpu_caps *caps, gb_step_kind kind, gb_storage type,
+                       gb_matrix_size size, gb_matrix_tile *t);
 const char *gb_matrix_name(gb_step_kind kind, gb_matrix_size size);
 
 #endif

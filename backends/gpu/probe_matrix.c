@@ -31,7 +31,7 @@ static gb_operand image(int64_t n, int64_t c, int64_t h, int64_t w)
     return (gb_operand){.rank = 4, .dim = {n, c, h, w}, .stride = {h * w * c, 1, w * c, c}};
 }
 
-static void describe(trial *t, gb_step_kind kind)
+static void describe(trial *t, gb_step_kind kind, gb_storage type)
 {
     static const int roles[4][3] = {{X, W, Y}, {X, W, Y}, {Y, W, X}, {X, Y, W}};
     const int *role = roles[kind - GB_STEP_MATMUL];
@@ -45,7 +45,7 @@ static void describe(trial *t, gb_step_kind kind)
         t->count[i] = 1;
         for (int d = 0; d < o->rank; d++) t->count[i] *= o->dim[d];
         o->buffer = i;
-        o->storage = i == t->result ? GB_S_F32 : GB_S_F16;
+        o->storage = i == t->result ? GB_S_F32 : type;
     }
     t->step = (gb_step){.kind = kind,
                         .path = "probe",
@@ -103,9 +103,11 @@ static gb_status send(const gb_backend *be, gb_backend_device *dev, const trial 
                       gb_backend_buffer *buffer)
 {
     const uint64_t bytes = (uint64_t)t->count[i] * 2;
+    const bool bf16 = t->tensor[i].storage == GB_S_BF16;
     uint16_t *half = malloc(bytes);
     if (!half) return GB_OUT_OF_MEMORY;
-    for (int64_t e = 0; e < t->count[i]; e++) half[e] = gb_f32_to_f16(t->value[i][e]);
+    for (int64_t e = 0; e < t->count[i]; e++)
+        half[e] = (bf16 ? gb_f32_to_bf16 : gb_f32_to_f16)(t->value[i][e]);
     gb_status s = be->buffer_write(dev, buffer, 0, bytes, half, NULL);
     free(half);
     return s;
@@ -138,11 +140,12 @@ static gb_status run_step(const gb_backend *be, gb_backend_device *dev, trial *t
 }
 
 /* All sizes of one kind; the bits of those that were right. */
-static uint32_t try_kind(const gb_backend *be, gb_backend_device *dev, gb_step_kind kind)
+static uint32_t try_kind(const gb_backend *be, gb_backend_device *dev, gb_step_kind kind,
+                         gb_storage type)
 {
     trial t = {.result = 0};
     uint32_t works = 0;
-    describe(&t, kind);
+    describe(&t, kind, type);
     const size_t bytes = (size_t)t.count[t.result] * 4;
     float *got = malloc(bytes);
     bool memory = got != NULL;
@@ -163,11 +166,19 @@ static uint32_t try_kind(const gb_backend *be, gb_backend_device *dev, gb_step_k
     return works;
 }
 
-void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_gpu_matrix *matrix)
+static void try_type(const gb_backend *be, gb_backend_device *dev, gb_storage type,
+                     gb_gpu_units *units)
 {
     uint32_t works = 0;
-    matrix->works = UINT32_MAX; /* so that they are chosen */
+    if (!units->m) return;
+    units->works = UINT32_MAX; /* so that they are chosen */
     for (int kind = GB_STEP_MATMUL; kind <= GB_STEP_CONV_FILTER; kind++)
-        works |= try_kind(backend, dev, (gb_step_kind)kind);
-    matrix->works = works;
+        works |= try_kind(be, dev, (gb_step_kind)kind, type);
+    units->works = works;
+}
+
+void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_gpu_matrix *matrix)
+{
+    try_type(backend, dev, GB_S_F16, &matrix->f16);
+    try_type(backend, dev, GB_S_BF16, &matrix->bf16);
 }

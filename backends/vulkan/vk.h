@@ -116,16 +116,16 @@ typedef struct gb_vk_physical {
     VkPhysicalDevice16BitStorageFeatures storage16;
     VkPhysicalDeviceShaderFloat16Int8Features float16;
     bool float16_extension; /* before Vulkan 1.2 it has to be named */
-    gb_gpu_matrix matrix;   /* as the driver lists it; m is 0 where kernels cannot use it */
+    gb_gpu_matrix matrix;   /* as the driver lists it; m is 0 where kernels cannot use them */
 } gb_vk_physical;
 
 /* All of them, in an order that does not depend on the order of drivers on disk. *list is freed by
  * the caller; *n may be 0. */
 gb_status gb_vk_physical_list(gb_vk_instance *in, gb_vk_physical **list, int *n, gb_error *err);
 
-/* --- matrix.c: VK_KHR_cooperative_matrix --- */
+/* --- matrix.c: VK_KHR_cooperative_matrix, and VK_KHR_shader_bfloat16 in it --- */
 
-enum { GB_VK_MATRIX_EXTENSIONS = 3, GB_VK_MATRIX_BYTES = 128 };
+enum { GB_VK_MATRIX_EXTENSIONS = 4, GB_VK_MATRIX_BYTES = 128 };
 
 void gb_vk_matrix_read(gb_vk_instance *in, gb_vk_physical *p, const VkExtensionProperties *list,
                        uint32_t n);

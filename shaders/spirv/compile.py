@@ -6,8 +6,9 @@ SPIRV-Tools of tests/requirements.txt:
 
 asks gimbal for the kernels' texts (NAME.comp) and writes their modules (NAME.spv.txt): the words of an
 instruction, then what they mean. With --check nothing is written: the modules must be what the texts
-give, and valid. Run it again, and ninja, after a change to shaders/matrix.gk, shaders/matrix.glsl,
-backends/gpu/lower_matrix.c or the frame that backends/gpu/frame.c puts around kernels."""
+give, and valid, and so must those for bf16 that are made of them (shaders/bfloat16.py). Run it again,
+and ninja, after a change to shaders/matrix.gk, shaders/matrix.glsl, backends/gpu/lower_matrix.c or the
+frame that backends/gpu/frame.c puts around kernels."""
 import struct
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import tempfile
 from pathlib import Path
 
 here = Path(__file__).resolve().parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(here.parent))
+import bfloat16
+
 check = "--check" in sys.argv
 program, = (a for a in sys.argv[1:] if a != "--check")
 tools = Path(sys.prefix) / "bin"  # of the environment that runs this
@@ -35,9 +40,21 @@ def run(tool, *arguments):
     return done.stdout, "" if done.returncode == 0 else done.stdout + done.stderr + "failed"
 
 
-def listing_of(path):
+def compiling(source, binary):  # the problem, or ""
+    return run("glslangValidator", "-V", "--target-env", "vulkan1.1", "-o", binary, source)[1]
+
+
+def validating(binary):
+    return run("spirv-val", "--target-env", "vulkan1.1", binary)[1]
+
+
+def words_of(path):
     data = path.read_bytes()
-    words = struct.unpack(f"<{len(data) // 4}I", data)
+    return struct.unpack(f"<{len(data) // 4}I", data)
+
+
+def listing_of(path):
+    words = words_of(path)
     meaning, problem = run("spirv-dis", "--no-color", "--no-indent", "--no-header", path)
     if problem:
         raise SystemExit(problem)
@@ -60,11 +77,15 @@ with tempfile.TemporaryDirectory() as folder:
             report(f"{source.name} is what gimbal asks for",
                    "" if text.read_bytes() == source.read_bytes() else "run compile.py without --check")
         binary = folder / f"{name}.spv"
-        _, problem = run("glslangValidator", "-V", "--target-env", "vulkan1.1", "-o", binary, source)
+        problem = compiling(source, binary)
         report(f"{name} compiles", problem)
         if problem:
             continue
-        report(f"{name} is valid", run("spirv-val", "--target-env", "vulkan1.1", binary)[1])
+        report(f"{name} is valid", validating(binary))
+        words = bfloat16.module(words_of(binary))
+        other = folder / f"{name}.bf16.spv"
+        other.write_bytes(struct.pack(f"<{len(words)}I", *words))
+        report(f"{name} for bf16 is valid", validating(other))
         if check:
             report(f"{module.name} is its module",
                    "" if module.read_text() == listing_of(binary) else "run compile.py without --check")

@@ -351,6 +351,7 @@ static const matmul_case matmuls[] = {
     {1, 1, 40, 2100},
     {2, 70, 136, 40, .bias = true, .storage = GB_S_F16}, {1, 33, 72, 500, true, .storage = GB_S_F16},
     {3, 9, 20, 16, false, true, true, .storage = GB_S_F16},
+    {2, 40, 72, 48, .tb = true, .bias = true, .storage = GB_S_BF16},
     {1, 40, 72, 96, .half = ".half128 .packed64 .half_tall"},
     {2, 33, 65, 70, .ta = true, .tb = true, .bias = true, .half = ".half64 .packed_flat"},
 };
@@ -421,6 +422,7 @@ static const conv_case convs[] = {
     {1, 4, 12, 13, 4, 3, 2, 3, 1, 2, 4, true},
     {2, 16, 9, 7, 40, 3, 3, 2, 1, 1, 1, true, .storage = GB_S_F16},
     {1, 10, 7, 6, 14, 3, 2, 1, 2, 2, 2, true, .storage = GB_S_F16},
+    {1, 12, 6, 7, 10, 2, 3, 1, 1, 1, 1, true, .storage = GB_S_BF16},
     {2, 24, 7, 6, 20, 3, 3, 1, 1, 1, 1, true, .half = true},
 };
 

@@ -28,19 +28,22 @@ static bool lacks_dtype(const subject *s)
     return half || (s->c->storages & 1u << GB_S_BF16 && !(s->info->dtypes & 1u << GB_BF16));
 }
 
-/* Is it the implementation's turn? Each has its own count: $GB_EVERY = 3 runs it on every third case
- * that it applies to, for drivers that take a second to build a kernel. */
-static bool has_turn(const char *name)
+/* Is it the implementation's turn? Each has its own count, and another one for operands in bf16:
+ * $GB_EVERY = 3 runs it on every third case that it applies to, for drivers that take a second to
+ * build a kernel. */
+static bool has_turn(const char *name, bool bf16)
 {
     static struct {
         const char *name;
+        bool bf16;
         int met;
     } known[256];
     const char *every = getenv("GB_EVERY");
     int i = 0;
-    while (known[i].name && strcmp(known[i].name, name) != 0) i++;
+    while (known[i].name && (strcmp(known[i].name, name) != 0 || known[i].bf16 != bf16)) i++;
     assert_true(i < 255);
     known[i].name = name;
+    known[i].bf16 = bf16;
     return !every || known[i].met++ % atoi(every) == 0;
 }
 
@@ -53,7 +56,7 @@ static void run_variants(const subject *s, const gb_outcome *want, const char *k
         gb_case copy = *s->c; /* what it allocates goes into the case's arena */
         gb_outcome got;
         if (strcmp(name[i], known) == 0 || !gb_case_tries(s->c, name[i])) continue;
-        if (!has_turn(name[i])) continue;
+        if (!has_turn(name[i], copy.step.in[0].storage == GB_S_BF16)) continue;
         snprintf(copy.step.variant, sizeof copy.step.variant, "%s", name[i]);
         gb_case_run(&copy, s->backend, s->dev, &got);
         if (got.rejected) fail_msg("%s was offered and rejected: %s", name[i], got.reason);

@@ -21,7 +21,8 @@ static gb_operand operand(int rank, const int64_t *dim, const int *order)
     return o;
 }
 
-static bool has_matrix_units; /* the device, and operands are f16 */
+static gb_storage operands = GB_S_F32;
+static gb_gpu_matrix units;
 
 /* What Vulkan promises at least. */
 static const char *default_of(const gb_step *of)
@@ -34,11 +35,9 @@ static const char *default_of(const gb_step *of)
                               .local_memory = 32768,
                               .max_params = 128,
                               .max_binding = 1u << 27};
-    if (has_matrix_units) {
-        s.in[0].storage = s.in[1].storage = GB_S_F16;
-        caps.storage16 = true;
-        caps.matrix = (gb_gpu_matrix){.m = 16, .n = 16, .k = 16, .subgroup = 32, .works = UINT32_MAX};
-    }
+    s.in[0].storage = s.in[1].storage = operands;
+    caps.storage16 = operands != GB_S_F32;
+    caps.matrix = units;
     const gb_gpu_variant *v = gb_gpu_pick(&caps, &s);
     assert_non_null(v);
     return v->name;
@@ -88,17 +87,38 @@ static void gpus_get_what_suits_them(void **state)
 static void matrix_units_come_before_winograd(void **state)
 {
     (void)state;
-    has_matrix_units = true;
-    assert_non_null(strstr(default_conv(GB_STEP_CONV, 64, 64, 1), "conv.matrix"));
-    assert_non_null(strstr(default_conv(GB_STEP_CONV_INPUT, 64, 64, 1), "conv_input.matrix"));
-    assert_non_null(strstr(default_conv(GB_STEP_CONV_FILTER, 64, 64, 1), "conv_filter.matrix"));
-    assert_non_null(strstr(default_matmul(1024, 1024, 1024), "matmul.matrix"));
-    has_matrix_units = false;
+    const gb_gpu_units work = {16, 16, 16, UINT32_MAX};
+    units = (gb_gpu_matrix){.subgroup = 32, .f16 = work, .bf16 = work};
+    for (operands = GB_S_F16; operands <= GB_S_BF16; operands++) {
+        assert_non_null(strstr(default_conv(GB_STEP_CONV, 64, 64, 1), "conv.matrix"));
+        assert_non_null(strstr(default_conv(GB_STEP_CONV_INPUT, 64, 64, 1), "conv_input.matrix"));
+        assert_non_null(strstr(default_conv(GB_STEP_CONV_FILTER, 64, 64, 1), "conv_filter.matrix"));
+        assert_non_null(strstr(default_matmul(1024, 1024, 1024), "matmul.matrix"));
+    }
+    operands = GB_S_F32;
+    units = (gb_gpu_matrix){0};
+}
+
+/* The units for each type are the device's own, and right or wrong by themselves. */
+static void matrix_units_are_of_a_type(void **state)
+{
+    (void)state;
+    const gb_gpu_units work = {16, 16, 16, UINT32_MAX}, wrong = {16, 16, 16, 0};
+    for (operands = GB_S_F16; operands <= GB_S_BF16; operands++) {
+        const bool bf16 = operands == GB_S_BF16;
+        units = (gb_gpu_matrix){32, bf16 ? wrong : work, bf16 ? work : wrong};
+        assert_non_null(strstr(default_matmul(1024, 1024, 1024), "matmul.matrix"));
+        units = (gb_gpu_matrix){32, bf16 ? work : wrong, bf16 ? wrong : work};
+        assert_string_equal(default_matmul(1024, 1024, 1024), "matmul.tile128");
+    }
+    operands = GB_S_F32;
+    units = (gb_gpu_matrix){0};
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
-                                       cmocka_unit_test(matrix_units_come_before_winograd)};
+                                       cmocka_unit_test(matrix_units_come_before_winograd),
+                                       cmocka_unit_test(matrix_units_are_of_a_type)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

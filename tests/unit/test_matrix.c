@@ -2,7 +2,7 @@
  * offline.
  *
  * usage: test_matrix              tests
- *        test_matrix texts DIR    writes the texts there, for shaders/spirv/compile.py */
+ *        test_matrix texts DIR    writes those for f16 there, for shaders/spirv/compile.py */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,18 +14,19 @@
 
 #include "backends/gpu/matrix.h"
 
-static const gb_gpu_caps caps = {.api = GB_GPU_VULKAN,
-                                 .subgroup = 32,
-                                 .storage16 = true,
-                                 .max_local = 1024,
-                                 .max_local_dim = {1024, 1024, 64},
-                                 .max_groups = {65535, 65535, 65535},
-                                 .local_memory = 49152,
-                                 .max_params = 128,
-                                 .max_bindings = 16,
-                                 .binding_align = 16,
-                                 .max_binding = 1u << 30,
-                                 .matrix = {16, 16, 16, 32, UINT32_MAX}};
+static const gb_gpu_caps caps = {
+    .api = GB_GPU_VULKAN,
+    .subgroup = 32,
+    .storage16 = true,
+    .max_local = 1024,
+    .max_local_dim = {1024, 1024, 64},
+    .max_groups = {65535, 65535, 65535},
+    .local_memory = 49152,
+    .max_params = 128,
+    .max_bindings = 16,
+    .binding_align = 16,
+    .max_binding = 1u << 30,
+    .matrix = {32, {16, 16, 16, UINT32_MAX}, {16, 16, 16, UINT32_MAX}}};
 
 static const gb_step_kind kinds[4] = {GB_STEP_MATMUL, GB_STEP_CONV, GB_STEP_CONV_INPUT,
                                       GB_STEP_CONV_FILTER};
@@ -33,7 +34,7 @@ static const char *const names[4] = {"matmul", "conv", "conv_input", "conv_filte
 
 static gb_operand dense(int buffer, int rank, const int64_t *dim, bool channels_last)
 {
-    gb_operand o = {.buffer = buffer, .storage = GB_S_F16, .rank = rank};
+    gb_operand o = {.buffer = buffer, .rank = rank};
     static const int last[4] = {0, 2, 3, 1}, first[4] = {0, 1, 2, 3};
     int64_t step = 1;
     memcpy(o.dim, dim, sizeof *dim * (size_t)rank);
@@ -46,7 +47,7 @@ static gb_operand dense(int buffer, int rank, const int64_t *dim, bool channels_
 }
 
 /* Products of two batch axes, convolutions of 3 × 3; all of them other ones with another size. */
-static gb_step step_of(int kind, int64_t size)
+static gb_step step_of(int kind, gb_storage type, int64_t size)
 {
     gb_step s = {.kind = kinds[kind], .path = "test", .phase = "forward", .n_in = 2, .n_out = 1};
     const bool image = kind > 0;
@@ -61,6 +62,7 @@ static gb_step step_of(int kind, int64_t size)
     s.in[0] = dense(0, 4, in0, image);
     s.in[1] = dense(1, 4, in1, image);
     s.out[0] = dense(2, 4, out, image);
+    s.in[0].storage = s.in[1].storage = s.out[0].storage = type;
     if (size % 2 && !image) { /* transposed, and the same for all of the inner axis */
         s.in[1].stride[1] = 0;
         s.in[0].stride[2] = 1, s.in[0].stride[3] = size;
@@ -89,8 +91,9 @@ static gb_gpu_program *lower(gb_step *s)
 
 static void texts_depend_on_no_shape(void **state)
 {
-    for (int kind = 0; kind < 4; kind++) {
-        gb_step one = step_of(kind, 32), other = step_of(kind, 7);
+    for (int i = 0; i < 8; i++) {
+        const gb_storage type = i < 4 ? GB_S_F16 : GB_S_BF16;
+        gb_step one = step_of(i % 4, type, 32), other = step_of(i % 4, type, 7);
         gb_gpu_program *p = lower(&one), *q = lower(&other);
         assert_string_equal(p->kernel[0].source, q->kernel[0].source);
         assert_int_not_equal(p->launch[0].groups[0], 0);
@@ -99,10 +102,18 @@ static void texts_depend_on_no_shape(void **state)
     }
 }
 
+/* Those come first in a module, after five words. */
+static bool has_capability(const gb_gpu_kernel *k, uint32_t capability)
+{
+    for (size_t at = 5; k->spirv[at] == (2u << 16 | 17); at += 2)
+        if (k->spirv[at + 1] == capability) return true;
+    return false;
+}
+
 static void modules_are_there(void **state)
 {
-    for (int kind = 0; kind < 4; kind++) {
-        gb_step s = step_of(kind, 32);
+    for (int i = 0; i < 8; i++) {
+        gb_step s = step_of(i % 4, i < 4 ? GB_S_F16 : GB_S_BF16, 32);
         gb_gpu_program *p = lower(&s);
         const gb_gpu_kernel *k = &p->kernel[0];
         if (!k->spirv)
@@ -110,6 +121,9 @@ static void modules_are_there(void **state)
         assert_int_equal(k->spirv[0], 0x07230203);
         assert_int_equal(k->subgroup, 32);
         assert_int_equal(k->constant[0], 128);
+        const int bfloat16 = has_capability(k, 5116) + has_capability(k, 5118);
+        assert_int_equal(bfloat16, i < 4 ? 0 : 2);
+        assert_int_equal(has_capability(k, 9), i < 4); /* Float16 */
         gb_gpu_program_destroy(&p);
     }
 }
@@ -125,9 +139,11 @@ static void tiles_are_covered(void **state)
         for (int size = 0; size < GB_MATRIX_SIZES; size++) {
             gb_gpu_caps c = caps;
             gb_matrix_tile t;
-            c.matrix.m = shape[i][0], c.matrix.n = shape[i][1], c.matrix.k = shape[i][2];
+            const gb_storage type = size % 2 ? GB_S_BF16 : GB_S_F16;
+            c.matrix.f16 = (gb_gpu_units){shape[i][0], shape[i][1], shape[i][2], UINT32_MAX};
+            c.matrix.bf16 = c.matrix.f16;
             c.matrix.subgroup = (uint32_t)shape[i][3];
-            if (!gb_matrix_tile_of(&c, GB_STEP_MATMUL, (gb_matrix_size)size, &t)) continue;
+            if (!gb_matrix_tile_of(&c, GB_STEP_MATMUL, type, (gb_matrix_size)size, &t)) continue;
             const int down = t.items / t.lanes / t.across;
             assert_int_equal(down * t.wm * t.tm, t.size);
             assert_int_equal(t.across * t.wn * t.tn, t.size);
@@ -141,7 +157,7 @@ static int write_texts(const char *dir)
 {
     for (int kind = 0; kind < 4; kind++) {
         char path[500];
-        gb_step s = step_of(kind, 32);
+        gb_step s = step_of(kind, GB_S_F16, 32);
         gb_gpu_program *p = lower(&s);
         snprintf(path, sizeof path, "%s/%s.comp", dir, names[kind]);
         FILE *f = fopen(path, "w");

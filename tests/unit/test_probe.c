@@ -126,6 +126,55 @@ static void answers_are_kept(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* --- matrix units: each type of operands by itself --- */
+
+static gb_step mistaken;
+static gb_plan mistake;
+
+/* Takes bf16 for f16. */
+static gb_status mistake_bf16(gb_backend_device *dev, const gb_plan *plan,
+                              gb_backend_program **program, gb_error *err)
+{
+    mistaken = plan->step[0];
+    mistake = *plan;
+    mistake.step = &mistaken;
+    for (int i = 0; i < 2; i++)
+        if (mistaken.in[i].storage == GB_S_BF16) mistaken.in[i].storage = GB_S_F16;
+    return gb_reference_backend.program_create(dev, &mistake, program, err);
+}
+
+static gb_gpu_matrix probed_matrix(const gb_backend *b, gb_gpu_matrix matrix)
+{
+    gb_backend_device *dev;
+    assert_int_equal(open_counted(NULL, 0, &dev, NULL), GB_OK);
+    gb_gpu_probe_matrix(b, dev, &matrix);
+    gb_reference_backend.close(dev);
+    return matrix;
+}
+
+static void matrix_units_are_used_where_they_are_right(void **state)
+{
+    (void)state;
+    const uint32_t all = (1u << 12) - 1; /* four kinds, three sizes */
+    const gb_gpu_matrix listed = {32, {16, 16, 16, 0}, {16, 16, 16, 0}};
+    gb_backend b = truthful();
+    gb_gpu_matrix m = probed_matrix(&b, listed);
+    assert_int_equal(m.f16.works, all);
+    assert_int_equal(m.bf16.works, all);
+    assert_int_equal(ran, 24);
+    b.program_create = mistake_bf16;
+    m = probed_matrix(&b, listed);
+    assert_int_equal(m.f16.works, all);
+    assert_int_equal(m.bf16.works, 0);
+    b.program_run = run_nothing;
+    assert_int_equal(probed_matrix(&b, listed).f16.works, 0);
+    b = truthful();
+    m = probed_matrix(&b, (gb_gpu_matrix){32, {0}, {16, 16, 16, 0}});
+    assert_int_equal(m.f16.works, 0); /* none are listed: nothing is tried */
+    assert_int_equal(m.bf16.works, all);
+    assert_int_equal(ran, 12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +182,7 @@ int main(void)
         cmocka_unit_test(what_is_wrong_goes),
         cmocka_unit_test(nobody_asks_in_vain),
         cmocka_unit_test(answers_are_kept),
+        cmocka_unit_test(matrix_units_are_used_where_they_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
