@@ -8,7 +8,13 @@ asks gimbal for the kernels' texts (NAME.comp) and writes their modules (NAME.sp
 instruction, then what they mean. With --check nothing is written: the modules must be what the texts
 give, and valid, and so must those for bf16 that are made of them (shaders/bfloat16.py). Run it again,
 and ninja, after a change to shaders/matrix.gk, shaders/matrix.glsl, backends/gpu/lower_matrix.c or the
-frame that backends/gpu/frame.c puts around kernels."""
+frame that backends/gpu/frame.c puts around kernels.
+
+    python3 shaders/spirv/compile.py --newer "COMMAND" build/tests/unit/test_matrix
+
+where COMMAND starts a glslangValidator that knows bfloat16_t (16.6 does): what it makes of a text
+for bf16 must be what shaders/bfloat16.py makes of its module for f16."""
+import shlex
 import struct
 import subprocess
 import sys
@@ -21,7 +27,9 @@ sys.path.insert(0, str(here.parent))
 import bfloat16
 
 check = "--check" in sys.argv
-program, = (a for a in sys.argv[1:] if a != "--check")
+arguments = [a for a in sys.argv[1:] if a != "--check"]
+newer = shlex.split(arguments[1]) if arguments[0] == "--newer" else None
+program = arguments[-1]
 tools = Path(sys.prefix) / "bin"  # of the environment that runs this
 number = failures = 0
 
@@ -36,7 +44,8 @@ def report(name, problem):
 
 
 def run(tool, *arguments):
-    done = subprocess.run([tools / tool, *arguments], capture_output=True, text=True)
+    command = newer if newer and tool == "glslangValidator" else [tools / tool]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True)
     return done.stdout, "" if done.returncode == 0 else done.stdout + done.stderr + "failed"
 
 
@@ -67,11 +76,31 @@ def listing_of(path):
     return "\n".join(lines) + "\n"
 
 
+def parts(words):  # the order of capabilities and extensions is free
+    whole = list(bfloat16.instructions(words))
+    start = next(at for at, i in enumerate(whole) if i[0] & 0xffff == 14)  # OpMemoryModel
+    return sorted(whole[:start]), whole[start:]
+
+
+def compare_with_newer(source):
+    other = source.with_suffix(".bf16.comp")
+    other.write_bytes(bfloat16.text(source.read_bytes()))
+    modules = source.with_suffix(".spv"), other.with_suffix(".spv")
+    problem = compiling(source, modules[0]) or compiling(other, modules[1])
+    if not problem:
+        ours, theirs = bfloat16.module(words_of(modules[0])), words_of(modules[1])
+        problem = "" if parts(ours) == parts(theirs) else "shaders/bfloat16.py makes another module"
+    report(f"{source.stem} for bf16 is what the newer compiler makes", problem)
+
+
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
     subprocess.run([program, "texts", folder], check=True, stdout=subprocess.DEVNULL)
     for source in sorted(folder.glob("*.comp")):
         name = source.stem
+        if newer:
+            compare_with_newer(source)
+            continue
         text, module = here / source.name, here / f"{name}.spv.txt"
         if check:
             report(f"{source.name} is what gimbal asks for",
