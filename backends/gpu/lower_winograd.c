@@ -175,6 +175,7 @@ static void begin_tiles(gb_gk *k, gb_gpu_builder *b, const gb_winograd *w, int64
     gb_gk_define(k, "FIRST_CHANNEL", "0");
     gb_gk_define(k, "LANE", "GB_LOCAL(0)");
     gb_gk_define(k, "LANES", "%d", (int)w->lanes);
+    gb_gk_define(k, "CHANNEL(next_)", "next_");
     gb_gk_begin_parts(k);
 }
 
@@ -239,7 +240,7 @@ static gb_status lower_product(gb_gpu_builder *b, const gb_winograd *w, int64_t 
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_winograd w;
-    return !gb_gpu_wide_items(caps) && gb_winograd_suits(step, 32) && plan_any(&w, caps, step) &&
+    return !gb_gpu_wide_items(caps) && gb_winograd_suits(step, 32, 16) && plan_any(&w, caps, step) &&
            (!caps->max_binding || w.bytes <= caps->max_binding) && w.bytes / 4 <= INT32_MAX &&
            w.grid[1] <= caps->max_groups[1] && w.chunk * w.grid[0] <= caps->max_groups[0];
 }

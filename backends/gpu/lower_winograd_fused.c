@@ -16,7 +16,8 @@ enum {
     TILES_OF_SUMS = 128,    /* so many at most between two visits of the sums */
     CHANNELS_OF_SUMS = 128, /* of a block */
     TURNS_WANTED = 8,       /* of a core */
-    PAD = 16 /* floats, so that places of a tile fall into other sets of the caches */
+    PAD = 16 /* floats, so that places of a tile fall into other sets of the caches; and what a
+                block of fewer channels than a vector's writes before its own */
 };
 #define TURN_BYTES (512 << 10)   /* of a turn's tiles */
 #define FILTERS_BYTES (4 << 20)  /* what fits the caches */
@@ -80,7 +81,8 @@ static int64_t chunks_of(const gb_fused *f)
 static void set_blocks(gb_fused *f, int64_t row_blocks, int64_t column_blocks)
 {
     const int64_t width = gb_panel_width(&f->p);
-    f->rows = gb_div_up(f->all_rows / 16, row_blocks) * 16;
+    f->rows = gb_div_up(gb_div_up(f->all_rows, 16), row_blocks) * 16;
+    if (row_blocks == 1) f->rows = f->all_rows;
     f->columns = gb_div_up(f->all_columns / width, column_blocks) * width;
     f->row_blocks = gb_div_up(f->all_rows, f->rows);
     f->column_blocks = gb_div_up(f->all_columns, f->columns);
@@ -104,7 +106,7 @@ static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
     set_tiles(f, clamp(gb_min(fit, f->all_tiles / wanted),
                        filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN, TILES_MAX));
     const int64_t panels = f->all_columns / gb_panel_width(&f->p);
-    set_blocks(f, 1, clamp(gb_div_up(wanted, chunks_of(f)), 1, panels));
+    set_blocks(f, 1, clamp(gb_div_up(wanted / 2, chunks_of(f)), 1, panels));
     f->turns = chunks_of(f) * f->column_blocks;
     f->a_place = f->tiles * f->rows + PAD;
     f->b_place = f->all_rows * f->all_columns;
@@ -167,6 +169,8 @@ static void begin_turns(gb_gk *k, gb_gpu_builder *b, const gb_fused *f)
     gb_gk_define(k, "FIRST_TILE", "first_tile");
     gb_gk_define(k, "LANE", "0");
     gb_gk_define(k, "LANES", "WIDE");
+    /* the last vector may have channels of the one before it */
+    gb_gk_define(k, "CHANNEL(next_)", "min(next_, CHANNELS - WIDE)");
     gb_value_define(k, GB_WIDE);
     gb_gk_begin_parts(k);
 }
@@ -266,7 +270,7 @@ static gb_status finish_turns(gb_gk *k, const gb_fused *f)
 bool gb_winograd_fused_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_fused f;
-    if (!gb_gpu_wide_items(caps) || !gb_winograd_suits(step, 16)) return false;
+    if (!gb_gpu_wide_items(caps) || !gb_winograd_suits(step, 16, 1)) return false;
     plan_any(&f, caps, step);
     return f.bytes / 4 <= INT32_MAX && f.packed / 4 <= INT32_MAX;
 }

@@ -92,7 +92,7 @@ const gb_tiling *gb_winograd_tiling(const gb_step *s)
     return s->fast ? &f4 : &f2;
 }
 
-bool gb_winograd_suits(const gb_step *step, int64_t channels)
+bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
 {
     const gb_window *v = &step->u.conv;
     const bool filter = step->kind == GB_STEP_CONV_FILTER;
@@ -102,8 +102,8 @@ bool gb_winograd_suits(const gb_step *step, int64_t channels)
         if (v->kernel[d] != GB_WINOGRAD_TAPS || v->stride[d] != 1 || v->dilation[d] != 1 ||
             v->pad[d] >= GB_WINOGRAD_TAPS)
             return false;
-    if (v->groups != 1 || x->dim[1] % 16 || y->dim[1] % 16 || x->dim[1] < channels ||
-        y->dim[1] < channels)
+    if (v->groups != 1 || x->dim[1] % multiple || y->dim[1] % multiple || x->dim[1] < least ||
+        y->dim[1] < least)
         return false;
     const gb_tiling *t = gb_winograd_tiling(step);
     const int64_t side = t->side;

@@ -31,9 +31,9 @@ gb_transform gb_winograd_result(const gb_tiling *t, int n); /* of products to n 
 /* DOWN(j) makes column j of e = m · d, ACROSS(i) row i of e · mᵀ, given to PUT(place, value). */
 void gb_winograd_define(gb_gk *k, const gb_transform *m);
 
-/* The window and the channels, so many at least, allow it, and tiles do not cover much more than
- * the image. */
-bool gb_winograd_suits(const gb_step *step, int64_t channels);
+/* The window allows it, the channels are so many and a multiple of that, and tiles do not cover much
+ * more than the image. */
+bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple);
 
 /* grid: tiles along the axes of an image. */
 void gb_winograd_tiles(gb_gk *k, const gb_operand *image, const int64_t grid[2]);
