@@ -13,8 +13,8 @@ enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000, H
 
 /* Longer ones do not feel the start, and would be built again for every company they are in. */
 #define LONG_WORK 1e8
-/* Characters of a part that takes compilers long, as those of contractions do: alone it is built once
- * and for all, joined again for every company. */
+/* Characters of a part that takes compilers long, as those of contractions do: alone it is built
+ * once and for all, joined again for every company. */
 enum { LONG_TEXT = 4000 };
 /* So little that a second core would come too late. */
 #define SMALL_WORK 2e5
