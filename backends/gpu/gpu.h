@@ -71,7 +71,8 @@ typedef struct gb_gpu_kernel {
     uint32_t local[3]; /* work-group size; the text has it too */
     int n_bindings, n_params;
     bool params_buffer;
-    const char *part; /* the same as a function, for joint launches; NULL: it cannot be one */
+    const char *part; /* the same as a function, for joint launches; NULL: it cannot, or
+                         should not, be one */
     /* Compiled offline (shaders/spirv), for texts that compilers here do not know; NULL: source is
      * compiled. Constant k has constant_id k; it runs in whole subgroups of that size. */
     const uint32_t *spirv;

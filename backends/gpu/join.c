@@ -13,9 +13,6 @@ enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000, H
 
 /* Longer ones do not feel the start, and would be built again for every company they are in. */
 #define LONG_WORK 1e8
-/* Characters of a part that takes compilers long, as those of contractions do: alone it is built
- * once and for all, joined again for every company. */
-enum { LONG_TEXT = 4000 };
 /* So little that a second core would come too late. */
 #define SMALL_WORK 2e5
 
@@ -82,7 +79,7 @@ static bool suits(const gb_joint *j, int i)
 {
     const gb_gpu_launch *l = launch_of(j, i);
     const gb_gpu_kernel *k = kernel_of(j, i), *first = kernel_of(j, 0);
-    if (!k->part || strlen(k->part) > LONG_TEXT || (i > 0 && interrupted(j, i))) return false;
+    if (!k->part || (i > 0 && interrupted(j, i))) return false;
     if (j->in_row) return units_of(j, i) == 1 || l->work <= SMALL_WORK;
     return memcmp(k->local, first->local, sizeof k->local) == 0 && l->work <= LONG_WORK &&
            independent(j, i);

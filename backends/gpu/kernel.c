@@ -306,20 +306,23 @@ void gb_gk_begin_parts(gb_gk *k)
 
 void gb_gk_part(gb_gk *k, const char *text)
 {
-    if (k->defs.failed || !k->defs.data) return;
-    const char *own = k->defs.data + k->common_defs;
+    if (k->defs.failed) return;
+    const char *own = k->defs.data ? k->defs.data + k->common_defs : "";
     gb_text_add(&k->parts, "%s%s", own, text);
     gb_text_undefine(&k->parts, own);
     k->defs.n = k->common_defs;
-    k->defs.data[k->defs.n] = 0;
+    if (k->defs.data) k->defs.data[k->defs.n] = 0;
 }
 
-/* The body with its parts in it; nothing where it has none. */
+/* The body with its parts in it. */
 static void splice(gb_gk *k, const char *body, gb_text *whole)
 {
     static const char mark[] = "    GB_PARTS\n";
-    const char *at = k->parts.n ? strstr(body, mark) : NULL;
-    if (!at) return;
+    const char *at = strstr(body, mark);
+    if (!at) {
+        fail(k, "its body has no place for parts");
+        return;
+    }
     gb_text_add(whole, "%.*s%s%s", (int)(at - body), body, k->parts.data, at + sizeof mark - 1);
     whole->failed = whole->failed || k->parts.failed;
 }
@@ -477,12 +480,16 @@ int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *
     return to->source && to->name ? p->n_kernels++ : -1;
 }
 
+/* Characters of a text that takes compilers long, as those of contractions do: alone it is built
+ * once and for all, joined again for every company. */
+enum { LONG_PART = 4000 };
+
 static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_buffer)
 {
     gb_gpu_program *p = k->b->program;
     gb_text text = {0}, part = {0}, whole = {0};
     int before = p->n_kernels, index = -1;
-    splice(k, body, &whole);
+    if (k->parts.n) splice(k, body, &whole);
     if (whole.data) body = whole.data;
     gb_gk_frame(k, &text, body, params_buffer);
     gb_gpu_kernel kernel = {.name = name,
@@ -495,12 +502,13 @@ static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_
                             .subgroup = k->offline ? k->b->caps->matrix.subgroup : 0};
     memcpy(kernel.constant, k->constant, sizeof kernel.constant);
     if (k->offline) kernel.constant[0] = (int32_t)k->local[0];
-    if (!text.failed && !k->defs.failed && !k->shared.failed && !whole.failed)
+    if (k->status == GB_OK && !text.failed && !k->defs.failed && !k->shared.failed && !whole.failed)
         index = gb_gpu_add_kernel(k->b, &kernel, &text);
     if (index == before) {
         gb_gk_frame_part(k, &part, body);
-        if (part.n) p->kernel[index].part = gb_arena_copy(k->b->arena, part.data, part.n + 1);
-        if (part.failed || (part.n && !p->kernel[index].part)) index = -1;
+        const bool joins = part.n && part.n <= LONG_PART;
+        if (joins) p->kernel[index].part = gb_arena_copy(k->b->arena, part.data, part.n + 1);
+        if (part.failed || (joins && !p->kernel[index].part)) index = -1;
     }
     gb_text_free(&text);
     gb_text_free(&part);
@@ -542,7 +550,7 @@ gb_status gb_gk_finish(gb_gk *k, const char *name, const char *body, const int64
     check_limits(k, groups);
     if (k->status == GB_OK) {
         int kernel = add_kernel(k, name, body, params_buffer);
-        if (kernel < 0 || !add_launch(k, kernel, groups))
+        if (k->status == GB_OK && (kernel < 0 || !add_launch(k, kernel, groups)))
             k->status = gb_fail(k->b->err, GB_OUT_OF_MEMORY, k->b->step->path, NULL,
                                 "no memory for the text of a kernel");
     }

@@ -13,10 +13,8 @@
 /* --- the plan --- */
 
 typedef struct gb_winograd {
-    const gb_tiling *t;
-    int64_t grid[2], places; /* tiles along the axes of an image; full² */
-    int64_t images, chunk;   /* all of them, and of one chunk */
-    int64_t pad[2];
+    gb_tiles tiles;
+    int64_t chunk;                               /* images of one */
     int64_t m, k, n;                             /* the product of one chunk, for each place */
     int64_t a_place, b_place, c_place, a_m, a_k; /* strides, in floats */
     int64_t lanes;                               /* items of a group, along the channels */
@@ -26,68 +24,35 @@ typedef struct gb_winograd {
     uint64_t bytes, packed; /* of the scratch; of transformed filters */
 } gb_winograd;
 
-/* --- the plan --- */
-
-static int64_t tiles_of(const gb_winograd *w, int64_t images)
-{
-    return images * w->grid[0] * w->grid[1];
-}
-
 /* As many images as have the given bytes of transformed tiles. */
-static void choose_chunk(gb_winograd *w, const gb_gpu_caps *caps, int64_t channels)
+static int64_t chunk_of(const gb_tiles *w, const gb_gpu_caps *caps)
 {
     int64_t limit = INT64_C(32) << 20; /* of a large GPU's caches */
     if (caps->max_binding) limit = gb_min(limit, (int64_t)(caps->max_binding / 4));
-    const int64_t bytes = w->places * tiles_of(w, w->images) * channels * 4;
-    const int64_t chunks = gb_div_up(bytes, limit);
-    w->chunk = gb_div_up(w->images, gb_max(1, gb_min(chunks, w->images)));
+    const int64_t channels = gb_max(w->channels[0], w->channels[1]);
+    const int64_t bytes = w->places * gb_winograd_count(w, w->images) * channels * 4;
+    return gb_div_up(w->images, gb_max(1, gb_min(gb_div_up(bytes, limit), w->images)));
 }
 
-static void plan_tiles(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s,
-                       const int64_t *pixels, int64_t channels[2])
+static void plan_tiles(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 {
-    const gb_tiling *t = gb_winograd_tiling(s);
-    *w = (gb_winograd){.t = t,
-                       .images = pixels[0],
-                       .grid = {gb_div_up(pixels[2], t->side), gb_div_up(pixels[3], t->side)},
-                       .places = (int64_t)t->full * t->full};
-    choose_chunk(w, caps, gb_max(channels[0], channels[1]));
+    const bool filter = s->kind == GB_STEP_CONV_FILTER;
+    *w = (gb_winograd){.tiles = gb_winograd_tiles(s)};
+    const int64_t *channels = w->tiles.channels, places = w->tiles.places;
+    w->chunk = chunk_of(&w->tiles, caps);
     w->lanes = gb_min(gb_min(channels[0], channels[1]) <= 32 ? 32 : 64, caps->max_local);
-}
-
-static uint64_t floats(int64_t count)
-{
-    return gb_align256((uint64_t)count * 4);
-}
-
-/* Forward and to the input: rows are tiles, k and columns channels. */
-static void plan_pixels(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
-{
-    const bool forward = s->kind == GB_STEP_CONV;
-    int64_t channels[2] = {s->in[0].dim[1], s->out[0].dim[1]};
-    plan_tiles(w, caps, s, s->out[0].dim, channels);
-    for (int d = 0; d < 2; d++)
-        w->pad[d] = forward ? s->u.conv.pad[d] : GB_WINOGRAD_TAPS - 1 - s->u.conv.pad[d];
-    w->m = tiles_of(w, w->chunk), w->k = channels[0], w->n = channels[1];
-    w->a_m = w->k, w->a_k = 1;
+    const int64_t count = gb_winograd_count(&w->tiles, w->chunk);
+    w->m = filter ? channels[0] : count;
+    w->k = filter ? count : channels[0];
+    w->n = channels[1];
+    w->a_m = filter ? 1 : channels[0];
+    w->a_k = filter ? channels[0] : 1;
     w->a_place = w->m * w->k, w->b_place = w->k * w->n, w->c_place = w->m * w->n;
-    w->packed = floats(w->places * w->b_place);
-    w->b_at = w->c_at = floats(w->places * w->a_place);
-    w->bytes = w->c_at + floats(w->places * w->c_place);
-}
-
-/* The filter's gradient: rows are the image's channels, columns the output's, k is tiles. */
-static void plan_filter(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
-{
-    int64_t channels[2] = {s->in[0].dim[1], s->in[1].dim[1]};
-    plan_tiles(w, caps, s, s->in[1].dim, channels);
-    for (int d = 0; d < 2; d++) w->pad[d] = s->u.conv.pad[d];
-    w->m = channels[0], w->k = tiles_of(w, w->chunk), w->n = channels[1];
-    w->a_m = 1, w->a_k = w->m;
-    w->a_place = w->k * w->m, w->b_place = w->k * w->n, w->c_place = w->m * w->n;
-    w->b_at = floats(w->places * w->a_place);
-    w->c_at = w->b_at + floats(w->places * w->b_place);
-    w->bytes = w->c_at + floats(w->places * w->c_place);
+    const uint64_t b_bytes = gb_float_bytes(places * w->b_place);
+    w->packed = filter ? 0 : b_bytes;
+    w->b_at = gb_float_bytes(places * w->a_place);
+    w->c_at = w->b_at + (filter ? b_bytes : 0);
+    w->bytes = w->c_at + gb_float_bytes(places * w->c_place);
 }
 
 /* --- the product as a step of its own --- */
@@ -114,7 +79,7 @@ static gb_step product_step(const gb_winograd *w, const gb_step *s, int64_t coun
                             uint64_t packed_at)
 {
     const bool filter = s->kind == GB_STEP_CONV_FILTER, packed = !filter && s->packed_bytes > 0;
-    const int64_t places = w->places, n = w->n;
+    const int64_t places = w->tiles.places, n = w->n;
     const int64_t m = filter ? w->m : count, k = filter ? count : w->k;
     const uint64_t b_at = packed ? 0 : filter ? w->b_at : packed_at;
     gb_step step = {.kind = GB_STEP_MATMUL,
@@ -139,7 +104,8 @@ static gb_step product_step(const gb_winograd *w, const gb_step *s, int64_t coun
 static uint64_t product_scratch(const gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s,
                                 int64_t images, const gb_gpu_variant **v)
 {
-    const gb_step p = product_step(w, s, tiles_of(w, images), w->chunk < w->images, 0);
+    const gb_step p =
+        product_step(w, s, gb_winograd_count(&w->tiles, images), w->chunk < w->tiles.images, 0);
     *v = gb_gpu_pick(caps, &p);
     return *v ? gb_gpu_scratch(caps, *v, &p) : 0;
 }
@@ -148,7 +114,7 @@ static uint64_t product_scratch(const gb_winograd *w, const gb_gpu_caps *caps, c
 static bool plan_product(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 {
     const gb_gpu_variant *v, *last;
-    const int64_t rest = w->images % w->chunk;
+    const int64_t rest = w->tiles.images % w->chunk;
     const uint64_t bytes = product_scratch(w, caps, s, w->chunk, &v);
     const uint64_t more = product_scratch(w, caps, s, rest ? rest : w->chunk, &last);
     w->product_at = w->bytes;
@@ -158,7 +124,7 @@ static bool plan_product(gb_winograd *w, const gb_gpu_caps *caps, const gb_step 
 
 static bool plan_any(gb_winograd *w, const gb_gpu_caps *caps, const gb_step *s)
 {
-    (s->kind == GB_STEP_CONV_FILTER ? plan_filter : plan_pixels)(w, caps, s);
+    plan_tiles(w, caps, s);
     return plan_product(w, caps, s);
 }
 
@@ -169,8 +135,8 @@ static void begin_tiles(gb_gk *k, gb_gpu_builder *b, const gb_winograd *w, int64
 {
     gb_gk_begin(k, b);
     gb_gk_local(k, (uint32_t)w->lanes, 1, 1);
-    gb_gk_param(k, "FIRST_TILE", tiles_of(w, first));
-    gb_gk_param(k, "TILES_OF_LINE", w->grid[1]);
+    gb_gk_param(k, "FIRST_TILE", gb_winograd_count(&w->tiles, first));
+    gb_winograd_grid(k, &w->tiles);
     gb_gk_define(k, "FOR_TILES", " ");
     gb_gk_define(k, "FIRST_CHANNEL", "0");
     gb_gk_define(k, "LANE", "GB_LOCAL(0)");
@@ -184,41 +150,40 @@ static gb_status finish_tiles(gb_gk *k, const gb_winograd *w, const char *name, 
 {
     gb_gk_part(k, part);
     return gb_gk_finish(k, name, gb_shader_winograd_tile,
-                        (const int64_t[3]){count * w->grid[0], w->grid[1], 1});
+                        (const int64_t[3]){count * w->tiles.grid[0], w->tiles.grid[1], 1});
 }
 
 /* Images [first, first + count) of an operand to transformed tiles in the scratch. */
 static gb_status lower_image(gb_gpu_builder *b, const gb_winograd *w, const gb_operand *x,
-                             const gb_transform *m, const int64_t pad[2], int64_t first,
+                             const gb_transform *m, const int64_t *pad, int64_t first,
                              int64_t count, uint64_t at)
 {
-    const int64_t channels = x->dim[1], place = tiles_of(w, w->chunk) * channels;
+    const int64_t channels = x->dim[1], place = gb_winograd_count(&w->tiles, w->chunk) * channels;
     gb_gk k;
     begin_tiles(&k, b, w, first);
     gb_gk_operand(&k, "x", x, GB_READ);
-    gb_gk_scratch(&k, "t", at, w->places * place, GB_S_F32, GB_WRITE);
+    gb_gk_scratch(&k, "t", at, w->tiles.places * place, GB_S_F32, GB_WRITE);
     gb_gk_param(&k, "CHANNELS", channels);
     gb_gk_define(&k, "PITCH", "CHANNELS");
     gb_gk_param(&k, "PLACE", place);
     gb_value_define(&k, GB_ONE);
     gb_value_load(&k, "LOAD", "x", x->storage, false, GB_ONE);
     gb_gk_define(&k, "PUT(i_, v_)", "ST_t((i_) * PLACE + to + c, v_)");
-    gb_winograd_image(&k, w->t, x, w->grid, m, pad);
+    gb_winograd_image(&k, &w->tiles, x, m, pad);
     return finish_tiles(&k, w, "winograd.image", gb_shader_winograd_image, count);
 }
 
 static gb_status lower_result(gb_gpu_builder *b, const gb_winograd *w, int64_t first, int64_t count)
 {
-    const gb_transform m = gb_winograd_result(w->t, w->t->side);
     gb_gk k;
     begin_tiles(&k, b, w, first);
-    gb_gk_scratch(&k, "t", w->c_at, w->places * w->c_place, GB_S_F32, GB_READ);
+    gb_gk_scratch(&k, "t", w->c_at, w->tiles.places * w->c_place, GB_S_F32, GB_READ);
     gb_gk_param(&k, "CHANNELS", w->n);
     gb_gk_define(&k, "PITCH", "CHANNELS");
     gb_gk_param(&k, "PLACE", w->c_place);
     gb_value_define(&k, GB_ONE);
     gb_value_load(&k, "LOAD", "t", GB_S_F32, false, GB_ONE);
-    gb_winograd_results(&k, b->step, w->grid, &m);
+    gb_winograd_results(&k, b->step, &w->tiles);
     return finish_tiles(&k, w, "winograd.result", gb_shader_winograd_result, count);
 }
 
@@ -240,9 +205,10 @@ static gb_status lower_product(gb_gpu_builder *b, const gb_winograd *w, int64_t 
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_winograd w;
-    return !gb_gpu_wide_items(caps) && gb_winograd_suits(step, 32, 16) && plan_any(&w, caps, step) &&
-           (!caps->max_binding || w.bytes <= caps->max_binding) && w.bytes / 4 <= INT32_MAX &&
-           w.grid[1] <= caps->max_groups[1] && w.chunk * w.grid[0] <= caps->max_groups[0];
+    return !gb_gpu_wide_items(caps) && gb_winograd_suits(step, 32, 16) &&
+           plan_any(&w, caps, step) && (!caps->max_binding || w.bytes <= caps->max_binding) &&
+           w.bytes / 4 <= INT32_MAX && w.tiles.grid[1] <= caps->max_groups[1] &&
+           w.chunk * w.tiles.grid[0] <= caps->max_groups[0];
 }
 
 /* On a real GPU it saves multiplications and pays with memory. Of a pixel's 18 C K operations
@@ -279,12 +245,13 @@ gb_status gb_lower_winograd(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_winograd w;
     plan_any(&w, b->caps, s);
-    const gb_transform m = gb_winograd_data(w.t);
+    const gb_transform m = gb_winograd_data(w.tiles.t);
     gb_status status = gb_winograd_taps(b, 0, (uint32_t)w.lanes);
-    for (int64_t first = 0; first < w.images && status == GB_OK; first += w.chunk) {
-        const int64_t count = gb_min(w.chunk, w.images - first);
-        status = lower_image(b, &w, &s->in[0], &m, w.pad, first, count, 0);
-        if (status == GB_OK) status = lower_product(b, &w, tiles_of(&w, count), false);
+    for (int64_t first = 0; first < w.tiles.images && status == GB_OK; first += w.chunk) {
+        const int64_t count = gb_min(w.chunk, w.tiles.images - first);
+        status = lower_image(b, &w, &s->in[0], &m, w.tiles.pad, first, count, 0);
+        if (status == GB_OK)
+            status = lower_product(b, &w, gb_winograd_count(&w.tiles, count), false);
         if (status == GB_OK) status = lower_result(b, &w, first, count);
     }
     return status;
@@ -295,15 +262,16 @@ gb_status gb_lower_winograd_filter(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_winograd w;
     plan_any(&w, b->caps, s);
-    const gb_transform data = gb_winograd_data(w.t), gradient = gb_winograd_filter(w.t, w.t->side);
-    const int64_t none[2] = {0, 0};
+    const gb_transform data = gb_winograd_data(w.tiles.t),
+                       gradient = gb_winograd_filter(w.tiles.t, w.tiles.t->side);
     gb_status status = GB_OK;
-    for (int64_t first = 0; first < w.images && status == GB_OK; first += w.chunk) {
-        const int64_t count = gb_min(w.chunk, w.images - first);
-        status = lower_image(b, &w, &s->in[0], &data, w.pad, first, count, 0);
+    for (int64_t first = 0; first < w.tiles.images && status == GB_OK; first += w.chunk) {
+        const int64_t count = gb_min(w.chunk, w.tiles.images - first);
+        status = lower_image(b, &w, &s->in[0], &data, w.tiles.pad, first, count, 0);
         if (status == GB_OK)
-            status = lower_image(b, &w, &s->in[1], &gradient, none, first, count, w.b_at);
-        if (status == GB_OK) status = lower_product(b, &w, tiles_of(&w, count), first > 0);
+            status = lower_image(b, &w, &s->in[1], &gradient, NULL, first, count, w.b_at);
+        if (status == GB_OK)
+            status = lower_product(b, &w, gb_winograd_count(&w.tiles, count), first > 0);
     }
     const gb_winograd_sums sums = {.at = w.c_at, .shares = 1, .m = w.m, .n = w.n, .pitch = w.n};
     return status == GB_OK ? gb_winograd_join(b, &sums, (uint32_t)w.lanes) : status;

@@ -3,10 +3,8 @@
  * kernel to kernel it would go through memory that cores share, which takes as long as the products
  * do. */
 #include "backends/gpu/panel.h"
-
 #include "backends/gpu/shaders.h"
 #include "backends/gpu/value.h"
-#include "backends/gpu/window.h"
 #include "backends/gpu/winograd.h"
 
 enum {
@@ -14,7 +12,8 @@ enum {
     TILES_MIN_FAR = 64, /* where filters do not fit the caches: every turn reads them all */
     TILES_MAX = 192,
     TILES_OF_SUMS = 128,    /* so many at most between two visits of the sums */
-    CHANNELS_OF_SUMS = 128, /* of a block */
+    CHANNELS_OF_SUMS = 128, /* of a block; … */
+    LEAST_CHANNELS = 32,    /* … where cores are many */
     TURNS_WANTED = 8,       /* of a core */
     PAD = 16 /* floats, so that places of a tile fall into other sets of the caches; and what a
                 block of fewer channels than a vector's writes before its own */
@@ -25,10 +24,8 @@ enum {
 #define SUMS_BYTES (24 << 20)    /* of all shares */
 
 typedef struct gb_fused {
-    const gb_tiling *t;
-    int64_t grid[2], places;  /* tiles along the axes of an image; full² */
-    int64_t all_tiles, tiles; /* tiles: of a turn */
-    int64_t pad[2];
+    gb_tiles all;
+    int64_t all_tiles, tiles;      /* tiles: of a turn */
     gb_panel p;                    /* the register block */
     int64_t all_rows, all_columns; /* channels of the factors, columns in whole panels */
     int64_t rows, columns;         /* of a block */
@@ -51,19 +48,14 @@ static int64_t cores(const gb_gpu_caps *caps)
     return gb_max(caps->compute_units, 1);
 }
 
-static void plan_tiles(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s,
-                       const int64_t *pixels, int64_t rows, int64_t columns)
+static void plan_tiles(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
-    const gb_tiling *t = gb_winograd_tiling(s);
-    *f = (gb_fused){.t = t,
-                    .grid = {gb_div_up(pixels[2], t->side), gb_div_up(pixels[3], t->side)},
-                    .places = (int64_t)t->full * t->full,
-                    .p = {.n = columns, .m = {1, 1, 1}, .k = {1, 1, 1}}};
+    *f = (gb_fused){.all = gb_winograd_tiles(s)};
+    f->p.n = f->all.channels[1];
     gb_panel_choose(&f->p, caps);
-    const int64_t width = gb_panel_width(&f->p);
-    f->all_tiles = pixels[0] * f->grid[0] * f->grid[1];
-    f->all_rows = rows;
-    f->all_columns = gb_div_up(columns, width) * width;
+    f->all_tiles = gb_winograd_count(&f->all, f->all.images);
+    f->all_rows = f->all.channels[0];
+    f->all_columns = gb_panel_count(&f->p) * gb_panel_width(&f->p);
 }
 
 /* Evenly: chunks of whole register blocks. */
@@ -88,60 +80,58 @@ static void set_blocks(gb_fused *f, int64_t row_blocks, int64_t column_blocks)
     f->column_blocks = gb_div_up(f->all_columns, f->columns);
 }
 
-static uint64_t floats(int64_t count)
+static int64_t blocks_of(const gb_fused *f)
 {
-    return gb_align256((uint64_t)count * 4);
+    return f->row_blocks * f->column_blocks;
 }
 
 /* Forward and to the input: the rows of products are tiles, k all channels of the image. */
 static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
-    const bool forward = s->kind == GB_STEP_CONV;
-    plan_tiles(f, caps, s, s->out[0].dim, s->in[0].dim[1], s->out[0].dim[1]);
-    for (int d = 0; d < 2; d++)
-        f->pad[d] = forward ? s->u.conv.pad[d] : GB_WINOGRAD_TAPS - 1 - s->u.conv.pad[d];
-    const int64_t wanted = TURNS_WANTED * cores(caps);
-    const int64_t filters = f->places * f->all_rows * f->all_columns * 4;
-    const int64_t fit = TURN_BYTES / (4 * f->places * (f->all_rows + f->all_columns));
+    plan_tiles(f, caps, s);
+    const int64_t wanted = TURNS_WANTED * cores(caps), places = f->all.places;
+    const int64_t filters = places * f->all_rows * f->all_columns * 4;
+    const int64_t fit = TURN_BYTES / (4 * places * (f->all_rows + f->all_columns));
     set_tiles(f, clamp(gb_min(fit, f->all_tiles / wanted),
                        filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN, TILES_MAX));
-    const int64_t panels = f->all_columns / gb_panel_width(&f->p);
-    set_blocks(f, 1, clamp(gb_div_up(wanted / 2, chunks_of(f)), 1, panels));
+    set_blocks(f, 1, clamp(gb_div_up(wanted / 2, chunks_of(f)), 1, gb_panel_count(&f->p)));
     f->turns = chunks_of(f) * f->column_blocks;
     f->a_place = f->tiles * f->rows + PAD;
     f->b_place = f->all_rows * f->all_columns;
-    f->c_at = f->places * f->a_place;
+    f->c_at = places * f->a_place;
     f->c_place = f->tiles * f->columns + PAD;
-    f->slot = f->c_at + f->places * f->c_place;
+    f->slot = f->c_at + places * f->c_place;
     const int64_t each = clamp(WORKERS_BYTES / (f->slot * 4 * cores(caps)), 1, TURNS_WANTED);
     f->workers = gb_min(f->turns, each * cores(caps));
     f->shares = 1;
-    f->bytes = floats(f->workers * f->slot);
-    f->packed = floats(f->places * f->b_place);
+    f->bytes = gb_float_bytes(f->workers * f->slot);
+    f->packed = gb_float_bytes(places * f->b_place);
 }
 
 /* The filter's gradient: rows are the image's channels, columns the output's, k is tiles. A worker
  * keeps its block, and adds to one share of its sums. */
 static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
-    plan_tiles(f, caps, s, s->in[1].dim, s->in[0].dim[1], s->in[1].dim[1]);
-    for (int d = 0; d < 2; d++) f->pad[d] = s->u.conv.pad[d];
-    set_blocks(f, gb_div_up(f->all_rows, CHANNELS_OF_SUMS),
-               gb_div_up(f->all_columns, CHANNELS_OF_SUMS));
-    set_tiles(f, clamp(f->rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
+    plan_tiles(f, caps, s);
+    const int64_t places = f->all.places;
     f->sums_place = f->all_rows * f->all_columns;
-    const int64_t blocks = f->row_blocks * f->column_blocks;
-    const int64_t fit = SUMS_BYTES / (f->places * f->sums_place * 4);
-    f->shares = clamp(gb_div_up(TURNS_WANTED * cores(caps), blocks), 1,
-                      gb_max(1, gb_min(fit, chunks_of(f))));
-    f->turns = chunks_of(f) * blocks;
-    f->workers = f->shares * blocks;
+    const int64_t fit = gb_max(1, SUMS_BYTES / (places * f->sums_place * 4));
+    /* smaller blocks where cores would have none */
+    for (int64_t channels = CHANNELS_OF_SUMS; channels >= LEAST_CHANNELS; channels /= 2) {
+        set_blocks(f, gb_div_up(f->all_rows, channels), gb_div_up(f->all_columns, channels));
+        set_tiles(f, clamp(f->rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
+        f->shares = clamp(gb_div_up(TURNS_WANTED * cores(caps), blocks_of(f)), 1,
+                          gb_min(fit, chunks_of(f)));
+        f->workers = f->shares * blocks_of(f);
+        if (f->workers >= cores(caps)) break;
+    }
+    f->turns = chunks_of(f) * blocks_of(f);
     f->a_place = f->tiles * f->rows + PAD;
-    f->b_at = f->places * f->a_place;
+    f->b_at = places * f->a_place;
     f->b_place = f->tiles * f->columns + PAD;
-    f->slot = f->b_at + f->places * f->b_place;
-    f->sums_at = (int64_t)floats(f->workers * f->slot) / 4;
-    f->bytes = floats(f->sums_at + f->shares * f->places * f->sums_place);
+    f->slot = f->b_at + places * f->b_place;
+    f->sums_at = (int64_t)gb_float_bytes(f->workers * f->slot) / 4;
+    f->bytes = gb_float_bytes(f->sums_at + f->shares * places * f->sums_place);
 }
 
 static void plan_any(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
@@ -155,7 +145,7 @@ static void begin_turns(gb_gk *k, gb_gpu_builder *b, const gb_fused *f)
 {
     gb_gk_begin(k, b);
     gb_gk_param(k, "SLOT", f->slot);
-    gb_gk_param(k, "BLOCKS", f->row_blocks * f->column_blocks);
+    gb_gk_param(k, "BLOCKS", blocks_of(f));
     gb_gk_param(k, "COLUMN_BLOCKS", f->column_blocks);
     gb_gk_param(k, "TURNS", f->turns);
     gb_gk_param(k, "WORKERS", f->workers);
@@ -171,6 +161,7 @@ static void begin_turns(gb_gk *k, gb_gpu_builder *b, const gb_fused *f)
     gb_gk_define(k, "LANES", "WIDE");
     /* the last vector may have channels of the one before it */
     gb_gk_define(k, "CHANNEL(next_)", "min(next_, CHANNELS - WIDE)");
+    gb_winograd_grid(k, &f->all);
     gb_value_define(k, GB_WIDE);
     gb_gk_begin_parts(k);
 }
@@ -191,7 +182,7 @@ static void bind_slots(gb_gk *k, const char *name, const gb_fused *f, gb_gk_acce
 }
 
 static void add_image(gb_gk *k, const gb_fused *f, const gb_operand *x, const gb_transform *m,
-                      const int64_t pad[2], bool rows)
+                      const int64_t *pad, bool rows)
 {
     gb_gk_operand(k, "x", x, GB_READ);
     bind_slots(k, "t", f, GB_WRITE);
@@ -199,7 +190,7 @@ static void add_image(gb_gk *k, const gb_fused *f, const gb_operand *x, const gb
     gb_value_load(k, "LOAD", "x", x->storage, false, GB_WIDE);
     gb_gk_define(k, "PUT(i_, v_)",
                  "GB_VEC_PUT(v_, BUF_t, AT_t + slot + MEMORY + (i_) * PLACE + to + c)");
-    gb_winograd_image(k, f->t, x, f->grid, m, pad);
+    gb_winograd_image(k, &f->all, x, m, pad);
     gb_gk_part(k, gb_shader_winograd_image);
 }
 
@@ -208,7 +199,7 @@ static void define_block(gb_gk *k, const gb_fused *f)
     gb_gk_define(k, "ROWS", "%d", f->p.rows);
     gb_gk_define(k, "VECTORS", "%d", f->p.vectors);
     gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(&f->p));
-    gb_gk_define(k, "PLACES", "%d", (int)f->places);
+    gb_gk_define(k, "PLACES", "%d", (int)f->all.places);
     gb_gk_define(k, "K0_COUNT", "1");
     gb_gk_define(k, "K1", "1");
     gb_gk_define(k, "A_K0", "0");
@@ -250,8 +241,8 @@ static void add_products_of_filter(gb_gk *k, const gb_fused *f)
     gb_gk_define(k, "B_FIRST", "slot + MEMORY");
     gb_gk_define(k, "B_PANEL", "PANEL");
     gb_gk_param(k, "B_STEP", f->columns);
-    gb_gk_scratch(k, "o", (uint64_t)f->sums_at * 4, f->shares * f->places * f->sums_place, GB_S_F32,
-                  GB_READ | GB_WRITE);
+    gb_gk_scratch(k, "o", (uint64_t)f->sums_at * 4, f->shares * f->all.places * f->sums_place,
+                  GB_S_F32, GB_READ | GB_WRITE);
     gb_gk_param(k, "O_PLACE", f->sums_place);
     gb_gk_param(k, "O_M", f->all_columns);
     gb_gk_define(k, "O_FIRST", "share * PLACES * O_PLACE + r0 * O_M + c0");
@@ -294,18 +285,18 @@ gb_status gb_lower_winograd_fused(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_fused f;
     plan_any(&f, b->caps, s);
-    const gb_transform data = gb_winograd_data(f.t), result = gb_winograd_result(f.t, f.t->side);
+    const gb_transform data = gb_winograd_data(f.all.t);
     gb_status status = gb_winograd_taps(b, gb_panel_width(&f.p), 1);
     if (status != GB_OK) return status;
     gb_gk k;
     begin_turns(&k, b, &f);
-    add_image(&k, &f, &s->in[0], &data, f.pad, true);
+    add_image(&k, &f, &s->in[0], &data, f.all.pad, true);
     add_products_of_pixels(&k, &f);
     bind_slots(&k, "t", &f, GB_READ);
     walk(&k, false, f.c_at, f.columns, f.c_place);
     gb_value_load(&k, "LOAD_FROM", "t", GB_S_F32, false, GB_WIDE);
     gb_gk_define(&k, "LOAD(i_)", "LOAD_FROM(slot + MEMORY + (i_))");
-    gb_winograd_results(&k, s, f.grid, &result);
+    gb_winograd_results(&k, s, &f.all);
     gb_gk_part(&k, gb_shader_winograd_result);
     return finish_turns(&k, &f);
 }
@@ -315,12 +306,12 @@ gb_status gb_lower_winograd_fused_filter(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_fused f;
     plan_any(&f, b->caps, s);
-    const gb_transform data = gb_winograd_data(f.t), gradient = gb_winograd_filter(f.t, f.t->side);
-    const int64_t none[2] = {0, 0};
+    const gb_transform data = gb_winograd_data(f.all.t),
+                       gradient = gb_winograd_filter(f.all.t, f.all.t->side);
     gb_gk k;
     begin_turns(&k, b, &f);
-    add_image(&k, &f, &s->in[0], &data, f.pad, true);
-    add_image(&k, &f, &s->in[1], &gradient, none, false);
+    add_image(&k, &f, &s->in[0], &data, f.all.pad, true);
+    add_image(&k, &f, &s->in[1], &gradient, NULL, false);
     add_products_of_filter(&k, &f);
     gb_status status = finish_turns(&k, &f);
     const gb_winograd_sums sums = {.at = (uint64_t)f.sums_at * 4,

@@ -35,6 +35,11 @@ uint64_t gb_align256(uint64_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
+uint64_t gb_float_bytes(int64_t count)
+{
+    return gb_align256((uint64_t)count * 4);
+}
+
 bool gb_not_empty(const gb_operand *o)
 {
     for (int d = 0; d < o->rank; d++)

@@ -63,6 +63,7 @@ gb_status gb_halo_copy(gb_gpu_builder *b, const gb_halo *h); /* to the start of 
 void gb_halo_bind(gb_gk *k, const char *name, const gb_halo *h);
 
 uint64_t gb_align256(uint64_t bytes);
+uint64_t gb_float_bytes(int64_t count); /* of floats, aligned so */
 bool gb_not_empty(const gb_operand *o);
 
 #endif

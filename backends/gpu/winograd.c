@@ -92,6 +92,28 @@ const gb_tiling *gb_winograd_tiling(const gb_step *s)
     return s->fast ? &f4 : &f2;
 }
 
+gb_tiles gb_winograd_tiles(const gb_step *s)
+{
+    const bool filter = s->kind == GB_STEP_CONV_FILTER;
+    const gb_operand *x = &s->in[0], *y = filter ? &s->in[1] : &s->out[0];
+    const gb_tiling *t = gb_winograd_tiling(s);
+    gb_tiles w = {.t = t,
+                  .images = y->dim[0],
+                  .grid = {gb_div_up(y->dim[2], t->side), gb_div_up(y->dim[3], t->side)},
+                  .places = (int64_t)t->full * t->full,
+                  .channels = {x->dim[1], y->dim[1]}};
+    for (int d = 0; d < 2; d++) {
+        const int64_t pad = s->u.conv.pad[d];
+        w.pad[d] = s->kind == GB_STEP_CONV_INPUT ? GB_WINOGRAD_TAPS - 1 - pad : pad;
+    }
+    return w;
+}
+
+int64_t gb_winograd_count(const gb_tiles *w, int64_t images)
+{
+    return images * w->grid[0] * w->grid[1];
+}
+
 bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
 {
     const gb_window *v = &step->u.conv;
@@ -105,44 +127,46 @@ bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
     if (v->groups != 1 || x->dim[1] % multiple || y->dim[1] % multiple || x->dim[1] < least ||
         y->dim[1] < least)
         return false;
-    const gb_tiling *t = gb_winograd_tiling(step);
-    const int64_t side = t->side;
-    const int64_t covered = gb_div_up(y->dim[2], side) * gb_div_up(y->dim[3], side) * side * side;
+    const gb_tiles w = gb_winograd_tiles(step);
+    const int64_t covered = w.grid[0] * w.grid[1] * w.t->side * w.t->side;
     return 2 * covered <= 3 * y->dim[2] * y->dim[3];
 }
 
 /* --- kernels that both ways have --- */
 
-void gb_winograd_tiles(gb_gk *k, const gb_operand *image, const int64_t grid[2])
+void gb_winograd_grid(gb_gk *k, const gb_tiles *w)
 {
-    gb_gk_param(k, "TILES_H", grid[0]);
-    gb_gk_param(k, "TILES_W", grid[1]);
-    gb_gk_param(k, "HEIGHT", image->dim[2]);
-    gb_gk_param(k, "WIDTH", image->dim[3]);
+    gb_gk_param(k, "TILES_H", w->grid[0]);
+    gb_gk_param(k, "TILES_W", w->grid[1]);
 }
 
-void gb_winograd_image(gb_gk *k, const gb_tiling *t, const gb_operand *x, const int64_t grid[2],
-                       const gb_transform *m, const int64_t pad[2])
+static void define_side(gb_gk *k, const gb_operand *image, int side, int full)
 {
-    gb_winograd_tiles(k, x, grid);
-    gb_gk_define(k, "SIDE", "%d", m->columns);
-    gb_gk_define(k, "FULL", "%d", m->rows);
-    gb_gk_param(k, "STEP", t->side);
-    gb_gk_param(k, "PAD_H", pad[0]);
-    gb_gk_param(k, "PAD_W", pad[1]);
+    gb_gk_param(k, "HEIGHT", image->dim[2]);
+    gb_gk_param(k, "WIDTH", image->dim[3]);
+    gb_gk_define(k, "SIDE", "%d", side);
+    gb_gk_define(k, "FULL", "%d", full);
+}
+
+void gb_winograd_image(gb_gk *k, const gb_tiles *w, const gb_operand *x, const gb_transform *m,
+                       const int64_t *pad)
+{
+    define_side(k, x, m->columns, m->rows);
+    gb_gk_param(k, "STEP", w->t->side);
+    gb_gk_param(k, "PAD_H", pad ? pad[0] : 0);
+    gb_gk_param(k, "PAD_W", pad ? pad[1] : 0);
     gb_gk_param(k, "X_N", x->stride[0]);
     gb_gk_param(k, "X_H", x->stride[2]);
     gb_gk_param(k, "X_W", x->stride[3]);
     gb_winograd_define(k, m);
 }
 
-void gb_winograd_results(gb_gk *k, const gb_step *s, const int64_t grid[2], const gb_transform *m)
+void gb_winograd_results(gb_gk *k, const gb_step *s, const gb_tiles *w)
 {
-    gb_winograd_tiles(k, &s->out[0], grid);
-    gb_gk_define(k, "SIDE", "%d", m->rows);
-    gb_gk_define(k, "FULL", "%d", m->columns);
+    const gb_transform m = gb_winograd_result(w->t, w->t->side);
+    define_side(k, &s->out[0], m.rows, m.columns);
     gb_gk_define(k, "PUT(i_, v_)", "SPREAD(v_, pixel, (i_) * WIDE)");
-    gb_winograd_define(k, m);
+    gb_winograd_define(k, &m);
     gb_gk_image_result(k, s);
 }
 

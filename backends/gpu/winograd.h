@@ -31,17 +31,30 @@ gb_transform gb_winograd_result(const gb_tiling *t, int n); /* of products to n 
 /* DOWN(j) makes column j of e = m · d, ACROSS(i) row i of e · mᵀ, given to PUT(place, value). */
 void gb_winograd_define(gb_gk *k, const gb_transform *m);
 
-/* The window allows it, the channels are so many and a multiple of that, and tiles do not cover much
- * more than the image. */
+/* The window allows it, the channels are so many and a multiple of that, and tiles do not cover
+ * much more than the image. */
 bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple);
 
-/* grid: tiles along the axes of an image. */
-void gb_winograd_tiles(gb_gk *k, const gb_operand *image, const int64_t grid[2]);
+/* The tiles of a step, whatever runs their products. Forward and to the input the rows of products
+ * are tiles, and k and columns channels; for the filter's gradient rows are the image's channels,
+ * columns the output's, and k is tiles. */
+typedef struct gb_tiles {
+    const gb_tiling *t;
+    int64_t images, grid[2], places; /* grid: along the axes of an image; places: full² */
+    int64_t pad[2];
+    int64_t channels[2]; /* of in[0]; of the output, or of its gradient */
+} gb_tiles;
+
+gb_tiles gb_winograd_tiles(const gb_step *s);
+int64_t gb_winograd_count(const gb_tiles *w, int64_t images); /* of tiles */
+
+/* TILES_H and TILES_W, for all parts. */
+void gb_winograd_grid(gb_gk *k, const gb_tiles *w);
 /* What shaders/winograd_image.gk and winograd_result.gk need beside the walk over tiles and the
- * memory of transformed ones. */
-void gb_winograd_image(gb_gk *k, const gb_tiling *t, const gb_operand *x, const int64_t grid[2],
-                       const gb_transform *m, const int64_t pad[2]);
-void gb_winograd_results(gb_gk *k, const gb_step *s, const int64_t grid[2], const gb_transform *m);
+ * memory of transformed ones. pad NULL: none. */
+void gb_winograd_image(gb_gk *k, const gb_tiles *w, const gb_operand *x, const gb_transform *m,
+                       const int64_t *pad);
+void gb_winograd_results(gb_gk *k, const gb_step *s, const gb_tiles *w);
 /* Transforms the filter, in[1] of the step, to what is packed: [place][panel][k][width], or, where
  * width is 0, [place][k][column]. */
 gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes);

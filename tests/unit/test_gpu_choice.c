@@ -1,4 +1,5 @@
-/* Which kernels a real GPU is given by default. None is here, but it is a matter of shapes. */
+/* Which kernels a device is given by default, and which of them may be joined with others. No real
+ * GPU is here, but it is a matter of shapes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -29,12 +30,12 @@ static const char *default_of(const gb_step *of)
 {
     gb_step s = *of;
     gb_gpu_caps caps = {.api = GB_GPU_VULKAN,
-                              .max_local = 256,
-                              .max_local_dim = {256, 256, 64},
-                              .max_groups = {65535, 65535, 65535},
-                              .local_memory = 32768,
-                              .max_params = 128,
-                              .max_binding = 1u << 27};
+                        .max_local = 256,
+                        .max_local_dim = {256, 256, 64},
+                        .max_groups = {65535, 65535, 65535},
+                        .local_memory = 32768,
+                        .max_params = 128,
+                        .max_binding = 1u << 27};
     s.in[0].storage = s.in[1].storage = operands;
     caps.storage16 = operands != GB_S_F32;
     caps.matrix = units;
@@ -115,9 +116,41 @@ static void matrix_units_are_of_a_type(void **state)
     units = (gb_gpu_matrix){0};
 }
 
+/* On PoCL: the packing of B is short, the product is not. */
+static void long_texts_are_built_alone(void **state)
+{
+    (void)state;
+    const gb_gpu_caps caps = {.api = GB_GPU_OPENCL,
+                              .cpu_hosted = true,
+                              .vector_width = 8,
+                              .max_local = 256,
+                              .max_local_dim = {256, 256, 64},
+                              .max_groups = {65535, 65535, 65535},
+                              .max_params = 4096};
+    gb_step s = {.kind = GB_STEP_MATMUL, .path = "test", .n_in = 2, .n_out = 1};
+    gb_plan_buffer buffer[4] = {{0}};
+    const gb_plan plan = {
+        .n_steps = 1, .n_buffers = 4, .step = &s, .buffer = buffer, .scalars_buffer = -1};
+    gb_operand *all[] = {&s.in[0], &s.in[1], &s.out[0], &s.scratch};
+    for (int i = 0; i < 4; i++) {
+        *all[i] = operand(2, (const int64_t[2]){96, 96}, NULL);
+        all[i]->buffer = i;
+    }
+    gb_gpu_program *p = NULL;
+    gb_error err = {0};
+    if (gb_gpu_program_create(&caps, &plan, &p, &err)) fail_msg("%s", err.message);
+    assert_int_equal(p->n_kernels, 2);
+    assert_string_equal(p->kernel[0].name, "panel.pack");
+    assert_non_null(p->kernel[0].part);
+    assert_string_equal(p->kernel[1].name, "matmul.panel");
+    assert_null(p->kernel[1].part);
+    gb_gpu_program_destroy(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
+                                       cmocka_unit_test(long_texts_are_built_alone),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};
     return cmocka_run_group_tests(tests, NULL, NULL);

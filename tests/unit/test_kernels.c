@@ -283,7 +283,7 @@ static void kernels_are_clean(void **state)
     gb_reference_backend.close(reference);
 }
 
-/* Products of the later chunks of images are added to those of the first. */
+/* How many kinds of convolution the case of that name was run as. */
 static int run_winograd(gb_backend_device *dev, const char *name, const char *variant)
 {
     gb_backend_device *reference;
@@ -311,6 +311,7 @@ static int run_winograd(gb_backend_device *dev, const char *name, const char *va
     return ran;
 }
 
+/* Products of the later chunks of images are added to those of the first. */
 static void chunks_add_up(void **state)
 {
     gb_backend_device *dev = *state;
@@ -319,13 +320,17 @@ static void chunks_add_up(void **state)
     assert_int_equal(run_winograd(dev, "5x32x6x8 to 64", "winograd"), 3);
 }
 
+/* Of few workers each has several; for many there are smaller blocks of channels. */
 static void workers_take_turns(void **state)
 {
     gb_backend_device *dev = *state;
-    set_class(dev, true);
-    dev->caps.compute_units = 1;
-    assert_int_equal(run_winograd(dev, "7x32x15x16 to 48", "winograd_fused"), 3);
-    assert_int_equal(run_winograd(dev, "1x144x7x8 to 160", "winograd_fused"), 3);
+    for (int cores = 1; cores <= 64; cores *= 64) {
+        set_class(dev, true);
+        dev->caps.compute_units = cores;
+        assert_int_equal(run_winograd(dev, "7x32x15x16 to 48", "winograd_fused"), 3);
+        assert_int_equal(run_winograd(dev, "1x144x7x8 to 160", "winograd_fused"), 3);
+        assert_int_equal(run_winograd(dev, "1x136x8x7 to 137", "winograd_fused"), 3);
+    }
 }
 
 /* Of the forms of tiles for f16 some sizes are tried, of each form at least one. */
