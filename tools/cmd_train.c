@@ -143,6 +143,23 @@ static gb_status read_recipe(const cli_args *args, gb_recipe **recipe, gb_error 
     return gb_recipe_read(args->files[0], sets->items, sets->n, recipe, err);
 }
 
+/* A run goes on where it ran, for the same bits, unless --device says otherwise. */
+static gb_status open_device(cli_args *args, progress *line, gb_context **ctx, gb_device **dev,
+                             gb_error *err)
+{
+    const char *run = args->value[OPT_RESUME];
+    char id[32];
+    if (!run) return cli_open(args, ctx, dev, err);
+    gb_status s = gb_run_device(run, id, sizeof id, err);
+    if (!s && !args->value[OPT_DEVICE]) args->value[OPT_DEVICE] = id;
+    if (!s) s = cli_open(args, ctx, dev, err);
+    if (args->value[OPT_DEVICE] == id) args->value[OPT_DEVICE] = NULL;
+    if (!s && strcmp(gb_device_get_info(*dev)->id, id) != 0)
+        progress_line(line, "the run was on %s: on %s its numbers round differently", id,
+                      gb_device_get_info(*dev)->id);
+    return s;
+}
+
 /* --tune: before anything of the run is made. */
 static gb_status tune_first(const cli_args *args, gb_device *dev, const gb_recipe *recipe,
                             progress *line, gb_error *err)
@@ -158,13 +175,13 @@ static gb_status tune_first(const cli_args *args, gb_device *dev, const gb_recip
     return s;
 }
 
-static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
+static int train(cli_args *args, const gb_recipe *recipe, int64_t steps)
 {
     gb_error err = {0};
     gb_context *ctx;
     gb_device *dev;
-    if (cli_open(args, &ctx, &dev, &err)) return cli_fail(args, &err);
     train_watch watch = {.line = progress_start(args), .first_start = NAN, .first_end = NAN};
+    if (open_device(args, &watch.line, &ctx, &dev, &err)) return cli_fail(args, &err);
     gb_train_options options = {.out = args->value[OPT_OUT],
                                 .resume = args->value[OPT_RESUME],
                                 .steps = steps,

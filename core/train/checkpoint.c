@@ -140,6 +140,18 @@ gb_status gb_checkpoint_replay(const char *run, gb_device *dev, int64_t *micro_b
     return status;
 }
 
+gb_status gb_run_device(const char *dir, char *id, size_t size, gb_error *err)
+{
+    char file[256], *path, *text = NULL;
+    gb_run_state state = {0};
+    gb_status status = read_state(dir, &path, &text, err);
+    if (!status) status = parse_state(path, text, &state, file, sizeof file, err);
+    if (!status) snprintf(id, size, "%s", state.device);
+    free(text);
+    free(path);
+    return status;
+}
+
 gb_status gb_checkpoint_read(const char *run, gb_tensors *list, gb_run_state *state, gb_error *err)
 {
     char file[256] = "", *dir = gb_path_join(run, "checkpoints"), *json, *path = NULL, *text = NULL;

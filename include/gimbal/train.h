@@ -158,9 +158,11 @@ typedef struct gb_train_result {
 GB_API gb_status gb_train(gb_device *dev, const gb_recipe *recipe, const gb_train_options *options,
                           gb_train_result *result, gb_error *err);
 
-/* The recipe of a run folder, and a trainer with its last checkpoint loaded. */
+/* The recipe of a run folder, the device of its last checkpoint (as gb_device_open takes it; at most
+ * 31 characters), and a trainer with that loaded. */
 GB_API gb_status gb_run_recipe(const char *dir, const char *const *sets, size_t n,
                                gb_recipe **recipe, gb_error *err);
+GB_API gb_status gb_run_device(const char *dir, char *id, size_t size, gb_error *err);
 GB_API gb_status gb_run_load(gb_trainer *t, const char *dir, gb_error *err);
 /* Loads parameters and statistics by name from a safetensors file; all of the model's must be there
  * (others are ignored). Errors: NOT_FOUND (naming the first that is missing), INVALID (a shape). */

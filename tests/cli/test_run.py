@@ -133,6 +133,28 @@ def read_late(folder, recipe):
           steps == list(range(1, len(steps) + 1)), (message, steps))
 
 
+def where_it_ran(folder, recipe):
+    """Without --device a run goes on where it ran; with another one that is told."""
+    run = folder / "reference"
+
+    def plain(*args):
+        done = subprocess.run([TOOL, "train", *map(str, args), "--json"], capture_output=True,
+                              text=True, timeout=300)
+        return done, json.loads(done.stdout)
+    plain(recipe, "--out", run, "--steps", 2, "--device", "reference")
+    done, r = plain("--resume", run, "--steps", 4)
+    check("a resume goes on where the run was", r["device"] == "reference" and r["steps"] == 4
+          and "the run was on" not in done.stderr, done)
+    done, r = plain("--resume", run, "--steps", 6, "--device", "cpu")
+    check("a resume elsewhere is told", r["device"] == "cpu" and
+          "the run was on reference: on cpu" in done.stderr, done)
+    path = run / "checkpoints" / "state.json"
+    path.write_text(path.read_text().replace('"cpu"', '"opencl:99"'))
+    done, r = plain("--resume", run)
+    check("the run's device is gone", done.returncode == 1 and
+          "opencl:99" in r["error"]["message"] + r["error"]["input"], done)
+
+
 def full_disk(folder, recipe, whole):
     """Files that cannot grow any more: a clear failure, and what was saved goes on later."""
     full = folder / "full"
@@ -183,6 +205,7 @@ def main():
     budgets(folder, recipe, r["memory"]["planned_bytes"])
     killed_again_and_again(folder, recipe)
     full_disk(folder, recipe, whole)
+    where_it_ran(folder, recipe)
     read_late(folder, recipe)
 
     stopped = folder / "stopped"
