@@ -15,6 +15,18 @@ static bool shared_b(const gb_operand *y)
     return true;
 }
 
+/* Packing costs a pass over B: it is worth it where many rows take B from the panels, where B is too
+ * large for the caches, and where it does not lie in rows. */
+enum { FEW_ROWS = 1024, SMALL_B = 8 << 20 };
+
+static bool packs_matmul(const gb_panel *p, const gb_operand *y)
+{
+    const int64_t bytes = gb_panel_k(p) * y->stride[y->rank - 2] * 4;
+    return !shared_b(y) || y->storage != GB_S_F32 || y->stride[y->rank - 1] != 1 ||
+           y->stride[y->rank - 2] < p->n || p->n < gb_panel_width(p) || p->m[2] >= FEW_ROWS ||
+           bytes > SMALL_B;
+}
+
 static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
 {
     const gb_operand *x = &s->in[0], *y = &s->in[1], *out = &s->out[0];
@@ -27,8 +39,10 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
     p->a_m[2] = x->stride[r - 2];
     p->a_k[2] = x->stride[r - 1];
     gb_panel_choose(p, caps);
-    p->b_step = gb_panel_width(p);
-    p->b_panel = gb_panel_k(p) * p->b_step;
+    const bool packed = packs_matmul(p, y);
+    p->overlap = !packed;
+    p->b_step = packed ? gb_panel_width(p) : y->stride[r - 2];
+    p->b_panel = packed ? gb_panel_k(p) * p->b_step : gb_panel_width(p);
     p->batch = (gb_space){.rank = r - 2};
     int64_t stride[GB_MAX_RANK], step = shared_b(y) ? 0 : gb_panel_count(p) * p->b_panel;
     for (int d = r - 3; d >= 0; d--) {
@@ -96,7 +110,7 @@ uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_panel p;
     plan_matmul(&p, caps, step);
-    return packed_bytes(&p, matmul_packs(&p, step));
+    return packs_matmul(&p, &step->in[1]) ? packed_bytes(&p, matmul_packs(&p, step)) : 0;
 }
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -123,7 +137,8 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     const gb_halo copy = matmul_copy(&run);
     const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
     gb_status status = gb_halo_copy(b, &copy);
-    if (status == GB_OK) status = gb_panel_pack(b, &p, &pack, 0, bytes);
+    const bool packed = packs_matmul(&p, y);
+    if (status == GB_OK && packed) status = gb_panel_pack(b, &p, &pack, 0, bytes);
     if (status != GB_OK) return status;
 
     gb_place place[GB_MAX_STEP_IN + 1];
@@ -136,7 +151,10 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
         gb_halo_bind(&k, "a", &copy);
     else
         gb_gk_operand(&k, "a", &s->in[0], GB_READ);
-    gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
+    if (packed)
+        gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
+    else
+        gb_gk_operand(&k, "b", y, GB_READ);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &p);
     gb_panel_result(&k, s, place);

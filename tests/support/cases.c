@@ -348,7 +348,7 @@ static const matmul_case matmuls[] = {
     {3, 17, 19, 23, true, true}, {4, 9, 16, 20, false, false, true}, {2, 31, 33, 35, false, true, false, true},
     {1, 100, 96, 300, false, false, false, true}, {1, 10, 300, 128, true},
     {2, 3, 70, 600, false, true, false, true}, {1, 90, 8, 700, true, false, false, true},
-    {1, 1, 40, 2100},
+    {1, 1, 40, 2100},      {1, 1030, 40, 9}, /* B in panels even where it lies in rows */
     {2, 70, 136, 40, .bias = true, .storage = GB_S_F16}, {1, 33, 72, 500, true, .storage = GB_S_F16},
     {3, 9, 20, 16, false, true, true, .storage = GB_S_F16},
     {2, 40, 72, 48, .tb = true, .bias = true, .storage = GB_S_BF16},
