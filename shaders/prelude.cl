@@ -157,20 +157,33 @@ ushort gb_to_bf16(float x)
     return (ushort)(x != x ? u >> 16 | 0x40u : (u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
-// Vectors, for variants that are made for drivers on CPUs.
+// Vectors, for variants that are made for drivers on CPUs. PoCL's vstore16 is four stores.
+#ifdef __clang__
+#define GB_PUT_OF(scalar, space)                                                               \
+    void __attribute__((overloadable)) gb_vec_put(scalar##16 v, space scalar *p)               \
+    {                                                                                          \
+        typedef scalar##16 __attribute__((aligned(4))) anywhere;                               \
+        *(space anywhere *)p = v;                                                              \
+    }
+GB_PUT_OF(float, __global)
+GB_PUT_OF(float, __private)
+GB_PUT_OF(int, __global)
+#else
+#define gb_vec_put(v, p) vstore16(v, 0, p)
+#endif
 typedef __global const float *GB_FROM;
 typedef float16 GB_VEC;
 #define GB_VEC_WIDTH 16
 #define GB_VEC_ZERO ((float16)(0.0f))
 #define GB_VEC_LOAD(b, i) vload16(0, (b) + (i))
 #define GB_VEC_LOAD_BF16(b, i) as_float16(convert_uint16(vload16(0, (b) + (i))) << 16)
-#define GB_VEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
+#define GB_VEC_PUT(v, array, i) gb_vec_put(v, (array) + (i))
 #define GB_VEC_FMA(x, v, acc) fma((float16)(x), v, acc)
 #define GB_VEC_CHOOSE(mask, v, w) select(w, v, mask)
 typedef int16 GB_IVEC; // also what comparisons of GB_VEC give: all bits or none
 #define GB_IVEC_SPLAT(x) ((int16)(x))
 #define GB_IVEC_LOAD(b, i) vload16(0, (b) + (i))
-#define GB_IVEC_PUT(v, array, i) vstore16(v, 0, (array) + (i))
+#define GB_IVEC_PUT(v, array, i) gb_vec_put(v, (array) + (i))
 #define GB_IVEC_CHOOSE(mask, v, w) select(w, v, mask)
 #define GB_UNROLL _Pragma("unroll")
 #define GB_UNROLL_2 _Pragma("unroll 2")

@@ -8,17 +8,18 @@
 #include "backends/gpu/winograd.h"
 
 enum {
-    TILES_MIN = 24,
+    TILES_MIN = 32,
     TILES_MIN_FAR = 64, /* where filters do not fit the caches: every turn reads them all */
     TILES_MAX = 192,
     TILES_OF_SUMS = 128,    /* so many at most between two visits of the sums */
     CHANNELS_OF_SUMS = 128, /* of a block; … */
     LEAST_CHANNELS = 32,    /* … where cores are many */
+    WORKERS_OF_SUMS = 2,    /* of a core: each has sums of its own, which are joined */
     TURNS_WANTED = 8,       /* of a core */
     PAD = 16 /* floats, so that places of a tile fall into other sets of the caches; and what a
                 block of fewer channels than a vector's writes before its own */
 };
-#define TURN_BYTES (512 << 10)   /* of a turn's tiles */
+#define TURN_BYTES (256 << 10)   /* of a turn's tiles */
 #define FILTERS_BYTES (4 << 20)  /* what fits the caches */
 #define WORKERS_BYTES (16 << 20) /* of all workers, where cores are few */
 #define SUMS_BYTES (24 << 20)    /* of all shares */
@@ -114,13 +115,15 @@ static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
     plan_tiles(f, caps, s);
     const int64_t places = f->all.places;
+    if (f->p.rows == 12 && f->all_rows % 12)
+        f->p.rows = 8; /* there are few rows, and no tail of them */
     f->sums_place = f->all_rows * f->all_columns;
     const int64_t fit = gb_max(1, SUMS_BYTES / (places * f->sums_place * 4));
     /* smaller blocks where cores would have none */
     for (int64_t channels = CHANNELS_OF_SUMS; channels >= LEAST_CHANNELS; channels /= 2) {
         set_blocks(f, gb_div_up(f->all_rows, channels), gb_div_up(f->all_columns, channels));
         set_tiles(f, clamp(f->rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
-        f->shares = clamp(gb_div_up(TURNS_WANTED * cores(caps), blocks_of(f)), 1,
+        f->shares = clamp(gb_div_up(WORKERS_OF_SUMS * cores(caps), blocks_of(f)), 1,
                           gb_min(fit, chunks_of(f)));
         f->workers = f->shares * blocks_of(f);
         if (f->workers >= cores(caps)) break;

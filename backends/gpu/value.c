@@ -20,18 +20,21 @@ gb_value_width gb_value_choose(const gb_gpu_caps *caps, int64_t channels)
 
 void gb_value_define(gb_gk *k, gb_value_width width)
 {
-    static const char *const text[][4] = {
-        {"float", "0.0f", "fma(x_, y_, a_)", "array_[i_] = v_"},
+    static const char *const text[][5] = {
+        {"float", "0.0f", "fma(x_, y_, a_)", "array_[i_] = v_", "array_[i_]"},
         {"GB_V4", "GB_SPLAT4(0.0f)", "GB_FMA4(x_, y_, a_)",
          "array_[i_] = (v_).x; array_[(i_) + 1] = (v_).y; array_[(i_) + 2] = (v_).z; "
-         "array_[(i_) + 3] = (v_).w"},
-        {"GB_VEC", "GB_VEC_ZERO", "GB_VEC_FMA(x_, y_, a_)", "GB_VEC_PUT(v_, array_, i_)"}};
+         "array_[(i_) + 3] = (v_).w",
+         "GB_MAKE4(array_[i_], array_[(i_) + 1], array_[(i_) + 2], array_[(i_) + 3])"},
+        {"GB_VEC", "GB_VEC_ZERO", "GB_VEC_FMA(x_, y_, a_)", "GB_VEC_PUT(v_, array_, i_)",
+         "GB_VEC_LOAD(array_, i_)"}};
     const char *const *t = text[width == GB_ONE ? 0 : width == GB_FOUR ? 1 : 2];
     gb_gk_define(k, "WIDE", "%d", (int)width);
     gb_gk_define(k, "VALUE", "%s", t[0]);
     gb_gk_define(k, "ZERO", "%s", t[1]);
     gb_gk_define(k, "VALUE_FMA(x_, y_, a_)", "%s", t[2]);
     gb_gk_define(k, "SPREAD(v_, array_, i_)", "%s", t[3]);
+    gb_gk_define(k, "GATHER(array_, i_)", "%s", t[4]);
 }
 
 void gb_value_load(gb_gk *k, const char *macro, const char *name, gb_storage storage, bool whole,

@@ -11,8 +11,8 @@ typedef enum gb_value_width { GB_ONE = 1, GB_FOUR = 4, GB_WIDE = 16 } gb_value_w
 bool gb_fours(const gb_operand *o, int axis, gb_storage kept);
 /* The widest that is good for the device and divides the count of channels. */
 gb_value_width gb_value_choose(const gb_gpu_caps *caps, int64_t channels);
-/* Defines VALUE, WIDE, ZERO, VALUE_FMA(x, y, acc), and SPREAD(value, array, i): into an array of
- * floats. */
+/* Defines VALUE, WIDE, ZERO, VALUE_FMA(x, y, acc), and SPREAD(value, array, i) and GATHER(array, i):
+ * into an array of floats, and out of it. */
 void gb_value_define(gb_gk *k, gb_value_width width);
 /* Defines macro(i): the value from element i of a bound operand on. whole: see gb_fours. */
 void gb_value_load(gb_gk *k, const char *macro, const char *name, gb_storage storage, bool whole,

@@ -185,11 +185,12 @@ gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
     gb_gk_operand(&k, "w", f, GB_READ);
     gb_gk_packed(&k, "u", 0, t->full * t->full * depth * pitch, GB_WRITE);
     gb_gk_define(&k, "FULL", "%d", m.rows);
+    gb_value_define(&k, width ? GB_WIDE : GB_ONE);
     if (width) { /* an item has a panel, or a column */
         gb_gk_define(&k, "PANEL", "%d", (int)width);
         gb_gk_define(&k, "PANEL_NUMBER", "GB_GROUP(0)");
         gb_gk_define(&k, "LANE", "0");
-        gb_gk_define(&k, "LANES", "1");
+        gb_gk_define(&k, "LANES", "WIDE");
     } else {
         gb_gk_local(&k, lanes, 1, 1);
         gb_gk_param(&k, "PANEL", n);
@@ -209,7 +210,9 @@ gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
     gb_gk_param(&k, "W_H", forward ? s[2] : -s[2]);
     gb_gk_param(&k, "W_W", forward ? s[3] : -s[3]);
     gb_gk_param(&k, "PLACE", depth * pitch);
-    gb_gk_define(&k, "PUT(i_, v_)", "ST_u((i_) * PLACE + to, v_)");
+    gb_gk_define(&k, "PUT(i_, v_)",
+                 width ? "GB_VEC_PUT(v_, BUF_u, AT_u + (i_) * PLACE + to)"
+                       : "ST_u((i_) * PLACE + to, v_)");
     gb_winograd_define(&k, &m);
     const int64_t groups = gb_div_up(n, width ? width : lanes);
     return gb_gk_finish(&k, "winograd.filter", gb_shader_winograd_filter,
@@ -222,6 +225,7 @@ gb_status gb_winograd_join(gb_gpu_builder *b, const gb_winograd_sums *sums, uint
     const gb_value_width width = wide ? GB_WIDE : GB_ONE;
     const gb_tiling *t = gb_winograd_tiling(b->step);
     const gb_transform m = gb_winograd_result(t, GB_WINOGRAD_TAPS);
+    const int span = wide ? 64 : 1; /* memory is read in runs, or takes several times as long */
     const int64_t block = wide ? 16 : 8, place = sums->m * sums->pitch;
     gb_gk k;
     gb_gk_begin(&k, b);
@@ -238,10 +242,11 @@ gb_status gb_winograd_join(gb_gpu_builder *b, const gb_winograd_sums *sums, uint
     gb_value_define(&k, width);
     gb_value_load(&k, "LOAD", "t", GB_S_F32, false, width);
     gb_gk_define(&k, "LANE", "GB_LOCAL(0)");
-    gb_gk_define(&k, "LANES", "%d", wide ? (int)width : (int)lanes);
+    gb_gk_define(&k, "LANES", "%d", (int)lanes);
+    gb_gk_define(&k, "SPAN", "%d", span);
     gb_gk_define(&k, "PUT(i_, v_)", "SPREAD(v_, one, (i_) * WIDE)");
     gb_winograd_define(&k, &m);
     return gb_gk_finish(
         &k, "winograd.join", gb_shader_winograd_join,
-        (const int64_t[3]){gb_div_up(sums->n, wide ? 16 : lanes), gb_div_up(sums->m, block), 1});
+        (const int64_t[3]){gb_div_up(sums->n, span * lanes), gb_div_up(sums->m, block), 1});
 }
