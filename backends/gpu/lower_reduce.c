@@ -33,7 +33,11 @@ typedef struct gb_reduction {
  * 65,535 rounds. */
 #define MAX_ROUNDS 16384
 
-enum { ITEMS = 64 }; /* of a group */
+enum {
+    ITEMS = 64,       /* of a group */
+    LANES_MOST = 128, /* of an item with vectors: long runs of memory, many sums that do not wait */
+    ROWS_FOR_MORE = 1024
+};
 
 static void split(gb_reduction *r, const gb_gpu_caps *caps)
 {
@@ -85,11 +89,14 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     r->width = gb_space_pop(r->row ? &r->reduced : &r->kept, r->inner, &r->inner_axis);
     if (r->row) memset(r->inner + s->n_in, 0, sizeof(int64_t) * (size_t)s->n_out);
     bool wide = gb_gpu_wide_items(caps) && sharing == GB_BY_ITEM;
+    r->rows = gb_space_count(&r->reduced);
     r->lanes = wide ? 16 : 1;
+    while (wide && !r->row && r->rows >= ROWS_FOR_MORE && r->lanes < LANES_MOST &&
+           r->width % (2 * r->lanes) == 0)
+        r->lanes *= 2;
     r->local = wide ? 1 : (int)gb_min(ITEMS, caps->max_local);
     int64_t outer = gb_space_count(&r->kept);
     r->units = r->row ? outer : outer * gb_div_up(r->width, r->lanes);
-    r->rows = gb_space_count(&r->reduced);
     r->columns = r->row ? r->width : 1;
     for (int j = 0; j < s->n_red; j++) r->n_values += s->red[j] == GB_MOMENTS ? 2 : 1;
     split(r, caps);
