@@ -78,8 +78,8 @@ typedef struct gb_profile {
     int n_events;
     /* Medians, seconds. step: a whole training step, of several in a row. run: one run of its
      * programs alone, of which enqueue is until the host is free again. device: in rows, times their
-     * count. gap: of one run, between its rows. host: what the shortest training step takes beside
-     * the rows of the shortest run. */
+     * count. gap: of one run, between its rows. host: of a training step beside the rows of a run
+     * moments before. */
     double step_seconds, run_seconds, enqueue_seconds, device_seconds, gap_seconds,
         host_seconds;
 } gb_profile;
