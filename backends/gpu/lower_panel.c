@@ -15,16 +15,18 @@ static bool shared_b(const gb_operand *y)
     return true;
 }
 
-/* Packing costs a pass over B: it is worth it where many rows take B from the panels, where B is too
- * large for the caches, and where it does not lie in rows. */
+/* Packing costs a pass over B: it is worth it where many rows take B from the panels, where B is
+ * too large for the caches, and where it does not lie in rows. */
 enum { FEW_ROWS = 1024, SMALL_B = 8 << 20 };
 
-static bool packs_matmul(const gb_panel *p, const gb_operand *y)
+static bool packs_matmul(const gb_panel *p, const gb_step *s)
 {
-    const int64_t bytes = gb_panel_k(p) * y->stride[y->rank - 2] * 4;
-    return !shared_b(y) || y->storage != GB_S_F32 || y->stride[y->rank - 1] != 1 ||
-           y->stride[y->rank - 2] < p->n || p->n < gb_panel_width(p) || p->m[2] >= FEW_ROWS ||
-           bytes > SMALL_B;
+    const gb_operand *y = &s->in[1], *out = &s->out[0];
+    const int64_t line = y->stride[y->rank - 2], bytes = gb_panel_k(p) * line * 4;
+    int64_t rows = 1;
+    for (int d = 0; d < out->rank - 1; d++) rows *= out->dim[d];
+    return !shared_b(y) || y->storage != GB_S_F32 || y->stride[y->rank - 1] != 1 || line < p->n ||
+           p->n < gb_panel_width(p) || rows >= FEW_ROWS || bytes > SMALL_B;
 }
 
 static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
@@ -39,7 +41,7 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
     p->a_m[2] = x->stride[r - 2];
     p->a_k[2] = x->stride[r - 1];
     gb_panel_choose(p, caps);
-    const bool packed = packs_matmul(p, y);
+    const bool packed = packs_matmul(p, s);
     p->overlap = !packed;
     p->b_step = packed ? gb_panel_width(p) : y->stride[r - 2];
     p->b_panel = packed ? gb_panel_k(p) * p->b_step : gb_panel_width(p);
@@ -110,7 +112,7 @@ uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_panel p;
     plan_matmul(&p, caps, step);
-    return packs_matmul(&p, &step->in[1]) ? packed_bytes(&p, matmul_packs(&p, step)) : 0;
+    return packs_matmul(&p, step) ? packed_bytes(&p, matmul_packs(&p, step)) : 0;
 }
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -137,7 +139,7 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     const gb_halo copy = matmul_copy(&run);
     const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
     gb_status status = gb_halo_copy(b, &copy);
-    const bool packed = packs_matmul(&p, y);
+    const bool packed = packs_matmul(&p, s);
     if (status == GB_OK && packed) status = gb_panel_pack(b, &p, &pack, 0, bytes);
     if (status != GB_OK) return status;
 
