@@ -304,10 +304,16 @@ gb_status cli_context(const cli_args *args, gb_context **ctx, gb_error *err)
 
 gb_status cli_open(const cli_args *args, gb_context **ctx, gb_device **dev, gb_error *err)
 {
+    return cli_open_by_default(args, "auto", ctx, dev, err);
+}
+
+gb_status cli_open_by_default(const cli_args *args, const char *id, gb_context **ctx,
+                              gb_device **dev, gb_error *err)
+{
     *dev = NULL;
     gb_status s = cli_context(args, ctx, err);
     if (s) return s;
-    s = gb_device_open(*ctx, args->value[OPT_DEVICE] ? args->value[OPT_DEVICE] : "auto", dev, err);
+    s = gb_device_open(*ctx, args->value[OPT_DEVICE] ? args->value[OPT_DEVICE] : id, dev, err);
     if (s) gb_context_destroy(ctx);
     return s;
 }

@@ -69,8 +69,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_devices, cmd_train, cmd_eval, cmd_predict, cmd_run, cmd_compare,
-    cmd_bench, cmd_profile, cmd_selftest,
-    cmd_tune;
+    cmd_bench, cmd_profile, cmd_selftest, cmd_tune;
 
 /* Fills args from argv (argv[0] is the command's name). Returns -1 to go on, or an exit status. */
 int cli_parse(cli_args *args, const cli_command *command, int argc, char **argv);
@@ -97,5 +96,8 @@ bool cli_int(const cli_args *args, cli_option option, int64_t min, int64_t fallb
 /* A context, and the device of --device ("auto" unless given). */
 gb_status cli_context(const cli_args *args, gb_context **ctx, gb_error *err);
 gb_status cli_open(const cli_args *args, gb_context **ctx, gb_device **dev, gb_error *err);
+/* The same; id is the device where --device is not given. */
+gb_status cli_open_by_default(const cli_args *args, const char *id, gb_context **ctx,
+                              gb_device **dev, gb_error *err);
 
 #endif

@@ -144,16 +144,14 @@ static gb_status read_recipe(const cli_args *args, gb_recipe **recipe, gb_error 
 }
 
 /* A run goes on where it ran, for the same bits, unless --device says otherwise. */
-static gb_status open_device(cli_args *args, progress *line, gb_context **ctx, gb_device **dev,
-                             gb_error *err)
+static gb_status open_device(const cli_args *args, progress *line, gb_context **ctx,
+                             gb_device **dev, gb_error *err)
 {
     const char *run = args->value[OPT_RESUME];
     char id[32];
     if (!run) return cli_open(args, ctx, dev, err);
     gb_status s = gb_run_device(run, id, sizeof id, err);
-    if (!s && !args->value[OPT_DEVICE]) args->value[OPT_DEVICE] = id;
-    if (!s) s = cli_open(args, ctx, dev, err);
-    if (args->value[OPT_DEVICE] == id) args->value[OPT_DEVICE] = NULL;
+    if (!s) s = cli_open_by_default(args, id, ctx, dev, err);
     if (!s && strcmp(gb_device_get_info(*dev)->id, id) != 0)
         progress_line(line, "the run was on %s: on %s its numbers round differently", id,
                       gb_device_get_info(*dev)->id);
@@ -175,7 +173,7 @@ static gb_status tune_first(const cli_args *args, gb_device *dev, const gb_recip
     return s;
 }
 
-static int train(cli_args *args, const gb_recipe *recipe, int64_t steps)
+static int train(const cli_args *args, const gb_recipe *recipe, int64_t steps)
 {
     gb_error err = {0};
     gb_context *ctx;

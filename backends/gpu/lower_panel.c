@@ -15,18 +15,18 @@ static bool shared_b(const gb_operand *y)
     return true;
 }
 
-/* Packing costs a pass over B: it is worth it where many rows take B from the panels, where B is
- * too large for the caches, and where it does not lie in rows. */
+/* Packing costs a pass over B: it is worth it where many rows take B from the panels, and where B
+ * is too large for the caches. */
 enum { FEW_ROWS = 1024, SMALL_B = 8 << 20 };
 
-static bool packs_matmul(const gb_panel *p, const gb_step *s)
+static bool takes_rows(const gb_panel *p, const gb_step *s)
 {
     const gb_operand *y = &s->in[1], *out = &s->out[0];
     const int64_t line = y->stride[y->rank - 2], bytes = gb_panel_k(p) * line * 4;
     int64_t rows = 1;
     for (int d = 0; d < out->rank - 1; d++) rows *= out->dim[d];
-    return !shared_b(y) || y->storage != GB_S_F32 || y->stride[y->rank - 1] != 1 || line < p->n ||
-           p->n < gb_panel_width(p) || rows >= FEW_ROWS || bytes > SMALL_B;
+    return shared_b(y) && y->storage == GB_S_F32 && y->stride[y->rank - 1] == 1 && line >= p->n &&
+           p->n >= gb_panel_width(p) && rows < FEW_ROWS && bytes <= SMALL_B;
 }
 
 static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
@@ -41,10 +41,9 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
     p->a_m[2] = x->stride[r - 2];
     p->a_k[2] = x->stride[r - 1];
     gb_panel_choose(p, caps);
-    const bool packed = packs_matmul(p, s);
-    p->overlap = !packed;
-    p->b_step = packed ? gb_panel_width(p) : y->stride[r - 2];
-    p->b_panel = packed ? gb_panel_k(p) * p->b_step : gb_panel_width(p);
+    p->in_rows = takes_rows(p, s);
+    p->b_step = p->in_rows ? y->stride[r - 2] : gb_panel_width(p);
+    p->b_panel = p->in_rows ? gb_panel_width(p) : gb_panel_k(p) * p->b_step;
     p->batch = (gb_space){.rank = r - 2};
     int64_t stride[GB_MAX_RANK], step = shared_b(y) ? 0 : gb_panel_count(p) * p->b_panel;
     for (int d = r - 3; d >= 0; d--) {
@@ -60,6 +59,7 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
 
 static uint64_t packed_bytes(const gb_panel *p, int64_t batch)
 {
+    if (p->in_rows) return 0;
     return gb_align256((uint64_t)(batch * gb_panel_count(p) * gb_panel_k(p) * gb_panel_width(p)) *
                        4);
 }
@@ -112,7 +112,7 @@ uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_panel p;
     plan_matmul(&p, caps, step);
-    return packs_matmul(&p, step) ? packed_bytes(&p, matmul_packs(&p, step)) : 0;
+    return packed_bytes(&p, matmul_packs(&p, step));
 }
 
 bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -139,8 +139,7 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
     const gb_halo copy = matmul_copy(&run);
     const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
     gb_status status = gb_halo_copy(b, &copy);
-    const bool packed = packs_matmul(&p, s);
-    if (status == GB_OK && packed) status = gb_panel_pack(b, &p, &pack, 0, bytes);
+    if (status == GB_OK && !p.in_rows) status = gb_panel_pack(b, &p, &pack, 0, bytes);
     if (status != GB_OK) return status;
 
     gb_place place[GB_MAX_STEP_IN + 1];
@@ -153,10 +152,10 @@ gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
         gb_halo_bind(&k, "a", &copy);
     else
         gb_gk_operand(&k, "a", &s->in[0], GB_READ);
-    if (packed)
-        gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
-    else
+    if (p.in_rows)
         gb_gk_operand(&k, "b", y, GB_READ);
+    else
+        gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &p);
     gb_panel_result(&k, s, place);
@@ -448,7 +447,6 @@ typedef struct gb_filter_plan {
     gb_panel p;
     gb_pack pack;
     gb_halo halo;
-    bool packed;    /* dy has to be packed: its channels are no whole panels */
     uint64_t parts; /* bytes of the partial sums */
 } gb_filter_plan;
 
@@ -480,12 +478,12 @@ static void plan_filter(gb_filter_plan *f, const gb_gpu_caps *caps, const gb_ste
                     .a_m = {walk[1] * v->dilation[0], walk[2] * v->dilation[1], 1},
                     .a_k = {walk[0], walk[1] * v->stride[0], walk[2] * v->stride[1]}};
     gb_panel_choose(p, caps);
-    f->packed = n % gb_panel_width(p) != 0 || dy->storage != GB_S_F32;
-    p->b_step = f->packed ? gb_panel_width(p) : dy->dim[1];
-    p->b_panel = f->packed ? gb_panel_k(p) * gb_panel_width(p) : gb_panel_width(p);
+    p->in_rows = n % gb_panel_width(p) == 0 && dy->storage == GB_S_F32; /* sums are whole panels */
+    p->b_step = p->in_rows ? dy->dim[1] : gb_panel_width(p);
+    p->b_panel = p->in_rows ? gb_panel_width(p) : gb_panel_k(p) * gb_panel_width(p);
     choose_shares(f, (walk[0] + pixels * dy->dim[1]) * 4, v->groups);
     const int64_t a[2] = {depth, p->share * walk[0]};
-    const int64_t b[2] = {f->packed ? gb_panel_count(p) * p->b_panel : n,
+    const int64_t b[2] = {p->in_rows ? n : gb_panel_count(p) * p->b_panel,
                           p->share * pixels * p->b_step};
     p->batch = (gb_space){.rank = 2, .dim = {v->groups, p->shares}};
     gb_space_op(&p->batch, "a", a);
@@ -509,7 +507,7 @@ uint64_t gb_filter_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_filter_plan f;
     plan_filter(&f, caps, step);
-    return f.packed ? packed_bytes(&f.p, step->u.conv.groups) : 0;
+    return packed_bytes(&f.p, step->u.conv.groups);
 }
 
 bool gb_filter_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
@@ -545,16 +543,16 @@ gb_status gb_lower_filter_panel(gb_gpu_builder *b)
     gb_gk k;
     plan_filter(&f, b->caps, s);
     const uint64_t parts_at = gb_halo_bytes(&f.halo);
-    const uint64_t packed = f.packed ? packed_bytes(&f.p, s->u.conv.groups) : 0;
+    const uint64_t packed = packed_bytes(&f.p, s->u.conv.groups);
     gb_status status = gb_halo_copy(b, &f.halo);
-    if (status == GB_OK && f.packed) status = gb_panel_pack(b, &f.p, &f.pack, 0, packed);
+    if (status == GB_OK && !f.p.in_rows) status = gb_panel_pack(b, &f.p, &f.pack, 0, packed);
     if (status != GB_OK) return status;
     gb_gk_begin(&k, b);
     gb_halo_bind(&k, "a", &f.halo);
-    if (f.packed)
-        gb_gk_packed(&k, "b", 0, (int64_t)(packed / 4), GB_READ);
-    else
+    if (f.p.in_rows)
         gb_gk_operand(&k, "b", &s->in[1], GB_READ);
+    else
+        gb_gk_packed(&k, "b", 0, (int64_t)(packed / 4), GB_READ);
     gb_gk_scratch(&k, "o0", parts_at, (int64_t)(f.parts / 4), GB_S_F32, GB_WRITE);
     gb_panel_define(&k, &f.p);
     gb_panel_sums(&k, &f.p);

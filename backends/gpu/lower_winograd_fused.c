@@ -14,7 +14,7 @@ enum {
     TILES_OF_SUMS = 128,    /* so many at most between two visits of the sums */
     CHANNELS_OF_SUMS = 128, /* of a block; … */
     LEAST_CHANNELS = 32,    /* … where cores are many */
-    WORKERS_OF_SUMS = 2,    /* of a core: each has sums of its own, which are joined */
+    WORKERS_OF_SUMS = 8,    /* where blocks are few each has a share of the sums, to be joined */
     TURNS_WANTED = 8,       /* of a core */
     PAD = 16 /* floats, so that places of a tile fall into other sets of the caches; and what a
                 block of fewer channels than a vector's writes before its own */
@@ -118,16 +118,16 @@ static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
     if (f->p.rows == 12 && f->all_rows % 12)
         f->p.rows = 8; /* there are few rows, and no tail of them */
     f->sums_place = f->all_rows * f->all_columns;
+    set_tiles(f, clamp(f->all_rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
     const int64_t fit = gb_max(1, SUMS_BYTES / (places * f->sums_place * 4));
-    /* smaller blocks where cores would have none */
-    for (int64_t channels = CHANNELS_OF_SUMS; channels >= LEAST_CHANNELS; channels /= 2) {
+    set_blocks(f, gb_div_up(f->all_rows, CHANNELS_OF_SUMS),
+               gb_div_up(f->all_columns, CHANNELS_OF_SUMS));
+    f->shares = clamp(gb_div_up(WORKERS_OF_SUMS, blocks_of(f)), 1, gb_min(fit, chunks_of(f)));
+    /* more cores get smaller blocks, of the same sums: the bits do not depend on them */
+    for (int64_t channels = CHANNELS_OF_SUMS / 2;
+         channels >= LEAST_CHANNELS && f->shares * blocks_of(f) < cores(caps); channels /= 2)
         set_blocks(f, gb_div_up(f->all_rows, channels), gb_div_up(f->all_columns, channels));
-        set_tiles(f, clamp(f->rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
-        f->shares = clamp(gb_div_up(WORKERS_OF_SUMS * cores(caps), blocks_of(f)), 1,
-                          gb_min(fit, chunks_of(f)));
-        f->workers = f->shares * blocks_of(f);
-        if (f->workers >= cores(caps)) break;
-    }
+    f->workers = f->shares * blocks_of(f);
     f->turns = chunks_of(f) * blocks_of(f);
     f->a_place = f->tiles * f->rows + PAD;
     f->b_at = places * f->a_place;

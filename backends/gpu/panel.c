@@ -85,7 +85,7 @@ void gb_panel_define(gb_gk *k, const gb_panel *p)
     gb_gk_param(k, "A_K2", p->a_k[2]);
     gb_gk_param(k, "B_PANEL", p->b_panel);
     gb_gk_param(k, "B_STEP", p->b_step);
-    gb_gk_param(k, "OVERLAP", p->overlap);
+    gb_gk_param(k, "IN_ROWS", p->in_rows);
     gb_gk_define(k, "NEXT_ROW",
                  "{ m2++; if (m2 == M2) { m2 = 0; m1++; "
                  "if (m1 == M1) { m1 = 0; m0++; } } }");

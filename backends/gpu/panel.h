@@ -11,7 +11,7 @@ typedef struct gb_panel {  /* one product; strides count elements */
     int64_t m[3], k[3], n; /* rows, k and columns; rows and k on three levels, the last fastest */
     int64_t a_m[3], a_k[3], a_first;
     int64_t b_panel, b_step; /* from panel to panel, from k to k */
-    bool overlap; /* the last panel ends with the columns: of them some belong to the one before */
+    bool in_rows; /* B is read where it lies: a last panel that is not whole begins earlier */
     int64_t shares; /* k[0] is cut into shares of share each, one batch item a share; 1: none */
     int64_t share;
     int rows, vectors; /* of the register block */

@@ -237,6 +237,7 @@ static const reduce_case reductions[] = {
     {"nothing", 2, 2, {4, 5}, {0, 1}},
     {"channels of NHWC", 4, 1, {19, 3, 6, 7}, {1, 2, 3, 0}},
     {"many pixels of NHWC", 4, 1, {96, 2, 27, 41}, {1, 2, 3, 0}},
+    {"many pixels of many channels", 4, 1, {256, 1, 27, 41}, {1, 2, 3, 0}},
     {"image of NHWC", 4, 2, {3, 19, 6, 7}, {0, 2, 3, 1}},
     {"empty axis", 2, 1, {6, 0}, {0, 1}},
     {"empty result", 2, 1, {0, 6}, {0, 1}},
@@ -417,7 +418,8 @@ static const conv_case convs[] = {
     {1, 4, 3, 3, 4, 3, 3, 1, 0, 1, 1},      {1, 4, 8, 8, 4, 2, 2, 3, 0, 1, 1},
     {3, 32, 7, 9, 48, 3, 3, 1, 1, 1, 1, true}, {3, 48, 9, 11, 32, 3, 3, 1, 1, 1, 1, true, true},
     {2, 64, 8, 8, 32, 3, 3, 1, 0, 1, 1, false, true}, {5, 32, 6, 8, 64, 3, 3, 1, 2, 1, 1},
-    /* more turns of Winograd's tiles than workers; blocks of channels that are not alike */
+    /* more turns of Winograd's tiles than workers, than shares of sums; blocks that are not alike */
+    {36, 16, 16, 16, 16, 3, 3, 1, 1, 1, 1, true, true},
     {2, 24, 9, 10, 40, 3, 3, 1, 1, 1, 1, true}, {1, 136, 8, 7, 137, 3, 3, 1, 1, 1, 1, true, true},
     {7, 32, 15, 16, 48, 3, 3, 1, 1, 1, 1, true}, {1, 144, 7, 8, 160, 3, 3, 1, 1, 1, 1},
     {2, 32, 9, 10, 32, 3, 3, 1, 1, 1, 32, true}, {2, 16, 11, 9, 16, 5, 5, 2, 2, 1, 16, true},

@@ -116,30 +116,43 @@ static void matrix_units_are_of_a_type(void **state)
     units = (gb_gpu_matrix){0};
 }
 
-/* On PoCL: the packing of B is short, the product is not. */
+static const gb_gpu_caps on_a_cpu = {.api = GB_GPU_OPENCL,
+                                     .cpu_hosted = true,
+                                     .vector_width = 8,
+                                     .max_local = 256,
+                                     .max_local_dim = {256, 256, 64},
+                                     .max_groups = {65535, 65535, 65535},
+                                     .max_params = 4096};
+
+/* The kernels of a step on PoCL. */
+static gb_gpu_program *program_of(gb_step *s)
+{
+    gb_plan_buffer buffer[4] = {{0}};
+    const gb_plan plan = {
+        .n_steps = 1, .n_buffers = 4, .step = s, .buffer = buffer, .scalars_buffer = -1};
+    gb_operand *all[] = {&s->in[0], &s->in[1], &s->out[0], &s->scratch};
+    for (int i = 0; i < 4; i++) all[i]->buffer = i;
+    gb_gpu_program *p = NULL;
+    gb_error err = {0};
+    if (gb_gpu_program_create(&on_a_cpu, &plan, &p, &err)) fail_msg("%s", err.message);
+    return p;
+}
+
+static gb_step product(int64_t m, int64_t n, int64_t k, bool transposed)
+{
+    gb_step s = {.kind = GB_STEP_MATMUL, .path = "test", .n_in = 2, .n_out = 1};
+    s.in[0] = operand(2, (const int64_t[2]){m, k}, NULL);
+    s.in[1] = operand(2, (const int64_t[2]){k, n}, transposed ? (const int[2]){1, 0} : NULL);
+    s.out[0] = operand(2, (const int64_t[2]){m, n}, NULL);
+    return s;
+}
+
+/* The packing of B is short, the product is not. */
 static void long_texts_are_built_alone(void **state)
 {
     (void)state;
-    const gb_gpu_caps caps = {.api = GB_GPU_OPENCL,
-                              .cpu_hosted = true,
-                              .vector_width = 8,
-                              .max_local = 256,
-                              .max_local_dim = {256, 256, 64},
-                              .max_groups = {65535, 65535, 65535},
-                              .max_params = 4096};
-    gb_step s = {.kind = GB_STEP_MATMUL, .path = "test", .n_in = 2, .n_out = 1};
-    gb_plan_buffer buffer[4] = {{0}};
-    const gb_plan plan = {
-        .n_steps = 1, .n_buffers = 4, .step = &s, .buffer = buffer, .scalars_buffer = -1};
-    gb_operand *all[] = {&s.in[0], &s.in[1], &s.out[0], &s.scratch};
-    for (int i = 0; i < 4; i++) {
-        *all[i] = operand(2, (const int64_t[2]){96, 96}, NULL);
-        all[i]->buffer = i;
-    }
-    s.in[1].stride[0] = 1, s.in[1].stride[1] = 96; /* in rows it would not be packed */
-    gb_gpu_program *p = NULL;
-    gb_error err = {0};
-    if (gb_gpu_program_create(&caps, &plan, &p, &err)) fail_msg("%s", err.message);
+    gb_step s = product(96, 96, 96, true);
+    gb_gpu_program *p = program_of(&s);
     assert_int_equal(p->n_kernels, 2);
     assert_string_equal(p->kernel[0].name, "panel.pack");
     assert_non_null(p->kernel[0].part);
@@ -148,10 +161,60 @@ static void long_texts_are_built_alone(void **state)
     gb_gpu_program_destroy(&p);
 }
 
+static void few_rows_take_b_where_it_lies(void **state)
+{
+    (void)state;
+    const struct {
+        gb_step step;
+        int launches;
+    } cases[] = {{product(128, 90, 512, false), 1},
+                 {product(128, 90, 512, true), 2},
+                 {product(4096, 90, 512, false), 2},
+                 {product(128, 10, 512, false), 2},
+                 {product(128, 4096, 4096, false), 2}};
+    for (int i = 0; i < 5; i++) {
+        gb_step s = cases[i].step;
+        gb_gpu_program *p = program_of(&s);
+        assert_int_equal(p->n_launches, cases[i].launches);
+        gb_gpu_program_destroy(&p);
+    }
+}
+
+/* 8192 columns: 128 an item, or four times 16. */
+static void long_columns_are_summed_side_by_side(void **state)
+{
+    (void)state;
+    const int64_t rows[] = {4096, 1000}, items[] = {64, 128};
+    for (int i = 0; i < 2; i++) {
+        gb_xb b = {0};
+        const gb_x x = gb_x_input(&b, 0, 'f');
+        gb_arena *arena = gb_arena_create();
+        gb_step s = {.kind = GB_STEP_REDUCE,
+                     .path = "test",
+                     .n_in = 1,
+                     .n_out = 1,
+                     .rank = 2,
+                     .dim = {8192, rows[i]},
+                     .n_kept = 1,
+                     .n_red = 1,
+                     .red = {GB_SUM},
+                     .expr = gb_xb_finish(&b, 1, &x, 1, gb_arena_alloc_hook, arena)};
+        s.in[0] = operand(2, s.dim, (const int[2]){1, 0});
+        s.out[0] = operand(1, s.dim, NULL);
+        gb_gpu_program *p = program_of(&s);
+        assert_int_equal(p->launch[0].groups[0], items[i]);
+        gb_gpu_program_destroy(&p);
+        gb_xb_free(&b);
+        gb_arena_destroy(arena);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
                                        cmocka_unit_test(long_texts_are_built_alone),
+                                       cmocka_unit_test(few_rows_take_b_where_it_lies),
+                                       cmocka_unit_test(long_columns_are_summed_side_by_side),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};
     return cmocka_run_group_tests(tests, NULL, NULL);

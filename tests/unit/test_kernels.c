@@ -283,6 +283,15 @@ static void kernels_are_clean(void **state)
     gb_reference_backend.close(reference);
 }
 
+static void force(gb_case *c, const char *variant)
+{
+    snprintf(c->step.variant, sizeof c->step.variant, "%s.%s",
+             c->step.kind == GB_STEP_CONV         ? "conv"
+             : c->step.kind == GB_STEP_CONV_INPUT ? "conv_input"
+                                                  : "conv_filter",
+             variant);
+}
+
 /* How many kinds of convolution the case of that name was run as. */
 static int run_winograd(gb_backend_device *dev, const char *name, const char *variant)
 {
@@ -294,11 +303,7 @@ static int run_winograd(gb_backend_device *dev, const char *name, const char *va
     while (gb_case_next(&c, at)) {
         if (strstr(c.name, name)) {
             gb_outcome got, want;
-            snprintf(c.step.variant, sizeof c.step.variant, "%s.%s",
-                     c.step.kind == GB_STEP_CONV         ? "conv"
-                     : c.step.kind == GB_STEP_CONV_INPUT ? "conv_input"
-                                                         : "conv_filter",
-                     variant);
+            force(&c, variant);
             gb_case_run(&c, &gb_reference_backend, reference, &want);
             gb_case_run(&c, &host_backend, dev, &got);
             if (got.rejected) fail_msg("%s: %s", c.name, got.reason);
@@ -328,9 +333,35 @@ static void workers_take_turns(void **state)
         set_class(dev, true);
         dev->caps.compute_units = cores;
         assert_int_equal(run_winograd(dev, "7x32x15x16 to 48", "winograd_fused"), 3);
+        assert_int_equal(run_winograd(dev, "36x16x16x16 to 16", "winograd_fused"), 3);
         assert_int_equal(run_winograd(dev, "1x144x7x8 to 160", "winograd_fused"), 3);
         assert_int_equal(run_winograd(dev, "1x136x8x7 to 137", "winograd_fused"), 3);
     }
+}
+
+/* Work is parted by shape, or a resume elsewhere in the same machine would go astray. */
+static void cores_do_not_change_bits(void **state)
+{
+    gb_backend_device *dev = *state;
+    gb_case c;
+    int at[2] = {0}, ran = 0;
+    while (gb_case_next(&c, at)) {
+        if (strstr(c.name, "36x16x16x16 to 16") || strstr(c.name, "1x144x7x8 to 160")) {
+            gb_outcome of[3];
+            force(&c, "winograd_fused");
+            for (int i = 0; i < 3; i++) {
+                set_class(dev, true);
+                dev->caps.compute_units = (int[]){1, 5, 64}[i];
+                gb_case_run(&c, &host_backend, dev, &of[i]);
+                assert_false(of[i].rejected);
+                assert_memory_equal(of[i].out[0], of[0].out[0],
+                                    (size_t)of[0].count[0] * sizeof *of[0].out[0]);
+            }
+            ran++;
+        }
+        gb_case_free(&c);
+    }
+    assert_int_equal(ran, 6);
 }
 
 /* Of the forms of tiles for f16 some sizes are tried, of each form at least one. */
@@ -389,6 +420,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(kernels_are_clean, &dev),
                                        cmocka_unit_test_prestate(chunks_add_up, &dev),
                                        cmocka_unit_test_prestate(workers_take_turns, &dev),
+                                       cmocka_unit_test_prestate(cores_do_not_change_bits, &dev),
                                        cmocka_unit_test(no_variant_is_left_out)};
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     rmdir(dev.dir);
