@@ -39,6 +39,29 @@ typedef ushort gb_any_ushort __attribute__((may_alias));
 #define GB_HALF2_FMA(x, y, sum) fma((half2)(x), y, sum)
 #endif
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
+// Counters between work-groups: what was written before one counts is seen by those that see the count.
+#ifdef __clang__
+#define GB_FENCE __atomic_thread_fence(__ATOMIC_ACQ_REL)
+#define GB_COUNT(counter) __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL)
+#define GB_COUNTED(counter) __atomic_load_n(counter, __ATOMIC_ACQUIRE)
+#else
+#define GB_FENCE mem_fence(CLK_GLOBAL_MEM_FENCE)
+#define GB_COUNT(counter) (GB_FENCE, atomic_inc(counter))
+#define GB_COUNTED(counter) atomic_add(counter, 0)
+#endif
+#if defined(__clang__) && defined(__x86_64__)
+#define GB_PAUSE __builtin_ia32_pause()
+#define GB_NOTE_TIME(words) gb_note_time(words)
+void gb_note_time(__global int *words)
+{
+    ulong t = __builtin_ia32_rdtsc();
+    words[0] = (int)t;
+    words[1] = (int)(t >> 32);
+}
+#else
+#define GB_PAUSE
+#define GB_NOTE_TIME(words)
+#endif
 
 #ifdef GB_SUBGROUPS_WORK
 #ifdef cl_khr_subgroups

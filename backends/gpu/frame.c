@@ -63,7 +63,8 @@ static void glsl_views(const gb_gk *k, gb_text *t, int binding)
         if (width == 8)
             snprintf(type, sizeof type, "uvec4");
         else
-            snprintf(type, sizeof type, "%svec%d", k->storage[binding] == GB_S_F16 ? "f16" : "", width);
+            snprintf(type, sizeof type, "%svec%d", k->storage[binding] == GB_S_F16 ? "f16" : "",
+                     width);
         gb_text_add(t,
                     "layout(set = 0, binding = %d, std430) %sbuffer gb_b%dw%d { %s v[]; } "
                     "b%dw%d_;\n#define b%dw%d b%dw%d_.v\n",
@@ -155,7 +156,7 @@ void gb_text_undefine(gb_text *t, const char *source)
     }
 }
 
-/* In a row, memory of one type becomes that of another one between two parts. */
+/* In turns, memory of one type becomes that of another one between two parts. */
 static const char *const part_type[] = {"gb_any_float", "gb_any_int", "half", "gb_any_ushort"};
 
 /* Parameters by value: compilers see that stores leave them alone. */
@@ -173,58 +174,71 @@ void gb_gk_frame_part(const gb_gk *k, gb_text *t, const char *body)
                 k->n_params ? k->n_params : 1, k->local[0], k->local[1], k->local[2], k->local[0],
                 k->local[1], k->local[2], text_of(&k->defs));
     for (int i = 0; i < k->n_bindings; i++)
-        gb_text_add(t, "    __global %s%s *GB_RESTRICT b%d, \\\n",
-                    k->binding[i].write ? "" : "const ", part_type[k->storage[i]], i);
+        gb_text_add(t, "    __global %s%s *restrict b%d, \\\n", k->binding[i].write ? "" : "const ",
+                    part_type[k->storage[i]], i);
     gb_text_add(t, "    const GB_PART(params) p, const int *gb_at) {\n#define GB_MAIN_END }\n%s",
                 body);
 }
 
-/* The buffers of a row, and the call of its part. */
+/* The buffers of a row, and the call of its part for the units from `first` to before `last`. */
 static void joint_call(const gb_joint_text *j, gb_text *t)
 {
-    gb_text_add(t, "#define CALL(row)");
+    gb_text_add(t, "#define CALL(row, first, last)");
     for (int i = 0; i < j->most_bindings; i++)
         gb_text_add(t, " \\\n    __global float *c%d = BUFFER(PARAM(row + %d));", i,
-                    GB_JOINT_HEAD + i);
-    gb_text_add(t, " \\\n    switch (PARAM(row + 1)) {");
+                    GB_ROW_HEAD + i);
+    gb_text_add(t,
+                " \\\n    int x_ = PARAM(row + %d), y_ = PARAM(row + %d); \\\n"
+                "    switch (PARAM(row + %d)) {",
+                GB_ROW_X, GB_ROW_Y, GB_ROW_PART);
     for (int part = 0; part < j->n_parts; part++) {
         gb_text_add(t, " \\\n    case %d: { GB_PASTE(gb_kernel, _params_%d) q; ", part, part);
         gb_text_add(t, "for (int i = 0; i < %d; i++) q.v[i] = PARAM(row + %d + i); ",
-                    j->params[part], GB_JOINT_HEAD + j->most_bindings);
+                    j->params[part], GB_ROW_HEAD + j->most_bindings);
+        gb_text_add(t, "for (int u_ = first; u_ < last; u_++) { "
+                       "int gb_at[3] = {u_ %% x_, u_ / x_ %% y_, u_ / x_ / y_}; ");
         gb_text_add(t, "GB_PASTE(gb_kernel, _run_%d)(", part);
         for (int i = 0; i < j->bindings[part]; i++) gb_text_add(t, "(__global void *)c%d, ", i);
-        gb_text_add(t, "q, gb_at); break; }");
+        gb_text_add(t, "q, gb_at); } break; }");
     }
     gb_text_add(t, " \\\n    }\n");
 }
 
-/* In a row a work-item is all items of all parts: gb_at is one's global number. Parts may read what
- * others wrote, so that a promise (restrict) would be broken from one round of the loop to the
- * next. */
-static const char row_macros[] =
-    "#define GB_RESTRICT\n"
+/* In turns a work-item is all items of all parts: gb_at is one's global number. */
+static const char turns_macros[] =
     "#define GB_PART_GROUP(at, d, x, y, z) (at[d] / ((d) == 0 ? x : (d) == 1 ? y : z))\n"
     "#define GB_PART_LOCAL(at, d, x, y, z) (at[d] % ((d) == 0 ? x : (d) == 1 ? y : z))\n"
     "#define GB_PART_GLOBAL(at, d) at[d]\n";
 
 /* Side by side groups stay groups: gb_at is one's number. */
 static const char side_macros[] =
-    "#define GB_RESTRICT restrict\n"
     "#define GB_PART_GROUP(at, d, x, y, z) at[d]\n"
     "#define GB_PART_LOCAL(at, d, x, y, z) ((int)get_local_id(d))\n"
     "#define GB_PART_GLOBAL(at, d) (at[d] * (int)get_local_size(d) + (int)get_local_id(d))\n";
 
+/* What the bodies call the words of the parameters. */
+static const struct {
+    const char *name;
+    int word;
+} places[] = {{"TAKEN", GB_JOINT_TAKEN},     {"DONE", GB_JOINT_DONE},   {"LEFT", GB_JOINT_LEFT},
+              {"TICKETS", GB_JOINT_TICKETS}, {"BEGUN", GB_JOINT_BEGUN}, {"ROWS", GB_JOINT_ROWS},
+              {"UNITS", GB_ROW_UNITS},       {"CHUNK", GB_ROW_CHUNK},   {"BEFORE", GB_ROW_BEFORE},
+              {"AFTER", GB_ROW_AFTER},       {"CHAIN", GB_ROW_CHAIN},   {"ENDED", GB_ROW_ENDED}};
+
 void gb_gk_frame_joint(const gb_joint_text *j, gb_text *t)
 {
-    gb_text_add(t, "%s", j->in_row ? row_macros : side_macros);
+    gb_text_add(t, "%s", j->in_turns ? turns_macros : side_macros);
     for (int part = 0; part < j->n_parts; part++) {
         gb_text_add(t, "#define GB_PART(x) GB_PASTE(gb_kernel, _##x##_%d)\n%s", part,
                     j->part[part]);
         gb_text_undefine(t, j->part[part]);
         gb_text_add(t, "#undef GB_PART\n");
     }
-    gb_text_add(t, "#define PARAM(i) p[i]\n#define GB_GROUP(d) ((int)get_group_id(d))\n");
-    gb_text_add(t, "#define ROW_WORDS %d\n", GB_JOINT_HEAD + j->most_bindings + j->most_params);
+    gb_text_add(t, "#define PARAM(i) p[i]\n#define GB_GROUP(d) ((int)get_group_id(d))\n"
+                   "#define GB_GROUPS ((int)get_num_groups(0))\n");
+    gb_text_add(t, "#define ROW_WORDS %d\n", GB_ROW_HEAD + j->most_bindings + j->most_params);
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        gb_text_add(t, "#define %s %d\n", places[i].name, places[i].word);
     gb_text_add(t, "#define BUFFER(i) (");
     for (int i = 0; i + 1 < j->n_buffers; i++) gb_text_add(t, "(i) == %d ? a%d : ", i, i);
     gb_text_add(t, "a%d)\n", j->n_buffers - 1);
@@ -234,5 +248,7 @@ void gb_gk_frame_joint(const gb_joint_text *j, gb_text *t)
                 "__attribute__((reqd_work_group_size(%u, %u, %u))) void gb_kernel( \\\n",
                 j->local[0], j->local[1], j->local[2]);
     for (int i = 0; i < j->n_buffers; i++) gb_text_add(t, "    __global float *a%d, \\\n", i);
-    gb_text_add(t, "    __constant int *p) {\n#define GB_MAIN_END }\n%s", gb_shader_joint);
+    gb_text_add(t, "    %s int *p) {\n#define GB_MAIN_END }\n%s",
+                j->in_turns ? "__global" : "__constant",
+                j->in_turns ? gb_shader_joint_turns : gb_shader_joint);
 }

@@ -71,8 +71,9 @@ typedef struct gb_gpu_kernel {
     uint32_t local[3]; /* work-group size; the text has it too */
     int n_bindings, n_params;
     bool params_buffer;
-    const char *part; /* the same as a function, for joint launches; NULL: it cannot, or
-                         should not, be one */
+    bool writes_params; /* counters in that buffer, which it leaves as they were, and times */
+    const char *part;   /* the same as a function, for joint launches; NULL: it cannot, or
+                           should not, be one */
     /* Compiled offline (shaders/spirv), for texts that compilers here do not know; NULL: source is
      * compiled. Constant k has constant_id k; it runs in whole subgroups of that size. */
     const uint32_t *spirv;
@@ -96,9 +97,9 @@ typedef struct gb_gpu_share {
 } gb_gpu_share;
 
 typedef struct gb_gpu_launch {
-    int step;                      /* index into plan->step; launches are in step order, those that
-                                      run once before the others */
-    int n_shares;                  /* 0: it is the step's alone, else step is the first's */
+    int step;     /* index into plan->step; launches are in step order, those that
+                     run once before the others */
+    int n_shares; /* 0: it is the step's alone, else step is the first's */
     const gb_gpu_share *share;
     int kernel;                    /* index into gb_gpu_program.kernel */
     const gb_gpu_binding *binding; /* kernel->n_bindings */
@@ -135,8 +136,9 @@ gb_status gb_gpu_program_create(const gb_gpu_caps *caps, const gb_plan *plan,
 void gb_gpu_program_destroy(gb_gpu_program **program);
 /* Fills in the work of launches, none of them joint, by the steps' costs. */
 void gb_gpu_estimate(gb_gpu_program *program, const gb_plan *plan);
-/* Adds the time of a launch to the steps that it is of. */
-void gb_gpu_spread(const gb_gpu_launch *launch, gb_span time, gb_span *span);
+/* Adds the time of a launch to the steps that it is of: as its workers noted it in params, where
+ * the kernel writes these (as they are after the run; else NULL), or by estimate. */
+void gb_gpu_spread(const gb_gpu_launch *launch, const int32_t *params, gb_span time, gb_span *span);
 
 typedef gb_status gb_gpu_open(const gb_backend_options *o, int index, gb_backend_device **dev,
                               gb_error *err);
@@ -152,8 +154,8 @@ void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_g
 
 /* Clears what the driver says it can, and is set in caps, but gets wrong when it runs: shuffle and
  * half_math. They are tried on a device of their own, opened by `open` with what the driver says,
- * for it may be lost; key is the driver's, for the cache. Variants that need them are for real GPUs:
- * where the driver runs on a CPU they are tried only for a variant that is forced. */
+ * for it may be lost; key is the driver's, for the cache. Variants that need them are for real
+ * GPUs: where the driver runs on a CPU they are tried only for a variant that is forced. */
 void gb_gpu_probe_caps(const gb_backend *backend, const gb_backend_options *o, int index,
                        gb_gpu_open *open, gb_hash key, gb_gpu_caps *caps);
 

@@ -2,24 +2,30 @@
  * microseconds, and where work-groups are few, cores wait for the next one.
  *
  * Side by side: none touches what another one writes. All work-groups run at the same time.
- * In a row: each is small or one work-group anyway. One work-item does them one after the other;
- * where work-items are lanes this would take barriers, so only drivers on CPUs do it. */
+ * In turns: workers, one a core, take the launches' work-items in order, and wait for those of
+ * earlier launches; see shaders/joint_turns.gk. Where work-items are lanes this would take
+ * barriers, and where drivers start no worker before another one ends it would hang, so only
+ * drivers on CPUs do it. */
 #include <string.h>
 
 #include "backends/gpu/frame.h"
 #include "backends/gpu/manifest.h"
 
-enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000, HEADER = 2 };
+enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000 };
 
-/* Longer ones do not feel the start, and would be built again for every company they are in. */
+/* Longer ones (in turns: on average) do not feel the start, and would be built again for every
+ * company they are in. */
 #define LONG_WORK 1e8
 /* So little that a second core would come too late. */
 #define SMALL_WORK 2e5
+/* A ticket: taking one costs a tenth of a microsecond. */
+#define TICKET_WORK 5e5
+enum { TICKETS = 16 }; /* of a launch, for each core */
 
 typedef struct gb_joint { /* launches first … first + n - 1 */
     gb_gpu_builder *b;
     int first, n;
-    bool in_row;
+    bool in_turns;
     int part[MAX_PARTS], n_parts; /* kernels */
     gb_gpu_binding buffer[MAX_BUFFERS];
     int n_buffers;
@@ -38,10 +44,11 @@ static const gb_gpu_kernel *kernel_of(const gb_joint *j, int i)
     return &j->b->program->kernel[launch_of(j, i)->kernel];
 }
 
-/* How many work-groups (side by side) or work-items (in a row) the launch has along an axis. */
+/* How many work-groups (side by side) or work-items (in turns) the launch has along an axis. */
 static int64_t extent(const gb_joint *j, int i, int axis)
 {
-    return (int64_t)launch_of(j, i)->groups[axis] * (j->in_row ? kernel_of(j, i)->local[axis] : 1);
+    return (int64_t)launch_of(j, i)->groups[axis] *
+           (j->in_turns ? kernel_of(j, i)->local[axis] : 1);
 }
 
 static int64_t units_of(const gb_joint *j, int i)
@@ -55,12 +62,13 @@ static bool meet(const gb_gpu_binding *a, const gb_gpu_binding *b)
            b->offset < a->offset + a->bytes;
 }
 
-static bool independent(const gb_joint *j, int last)
+/* Is launch k of launches from `first` to before `end`? */
+static bool independent(const gb_joint *j, int first, int end, int k)
 {
-    const gb_gpu_launch *l = launch_of(j, last);
-    for (int i = 0; i < last; i++)
+    const gb_gpu_launch *l = launch_of(j, k);
+    for (int i = first; i < end; i++)
         for (int a = 0; a < kernel_of(j, i)->n_bindings; a++)
-            for (int b = 0; b < kernel_of(j, last)->n_bindings; b++)
+            for (int b = 0; b < kernel_of(j, k)->n_bindings; b++)
                 if (meet(&launch_of(j, i)->binding[a], &l->binding[b])) return false;
     return true;
 }
@@ -80,9 +88,9 @@ static bool suits(const gb_joint *j, int i)
     const gb_gpu_launch *l = launch_of(j, i);
     const gb_gpu_kernel *k = kernel_of(j, i), *first = kernel_of(j, 0);
     if (!k->part || (i > 0 && interrupted(j, i))) return false;
-    if (j->in_row) return units_of(j, i) == 1 || l->work <= SMALL_WORK;
+    if (j->in_turns) return true;
     return memcmp(k->local, first->local, sizeof k->local) == 0 && l->work <= LONG_WORK &&
-           independent(j, i);
+           independent(j, 0, i, i);
 }
 
 static int find_part(const gb_joint *j, int kernel)
@@ -119,7 +127,12 @@ static bool add_buffer(gb_joint *j, const gb_gpu_binding *b)
 
 static int row_words(const gb_joint *j)
 {
-    return GB_JOINT_HEAD + j->most_bindings + j->most_params;
+    return GB_ROW_HEAD + j->most_bindings + j->most_params;
+}
+
+static int words(const gb_joint *j)
+{
+    return GB_JOINT_ROWS + (j->n + 1) * row_words(j);
 }
 
 /* Takes the next launch in; where it cannot, j is as it was. */
@@ -141,44 +154,82 @@ static bool take(gb_joint *j)
     next.units += units_of(j, j->n);
     next.work += l->work;
     next.n++;
-    if (next.units > (j->in_row ? INT32_MAX : j->b->caps->max_groups[0]) ||
-        HEADER + (next.n + 1) * row_words(&next) > MAX_WORDS)
+    if (next.units > (j->in_turns ? INT32_MAX : j->b->caps->max_groups[0]) ||
+        words(&next) > MAX_WORDS)
         return false;
     *j = next;
     return true;
 }
 
-static gb_joint longest(gb_gpu_builder *b, int first, bool in_row)
+static gb_joint longest(gb_gpu_builder *b, int first, bool in_turns)
 {
-    gb_joint j = {.b = b, .first = first, .in_row = in_row};
+    gb_joint j = {.b = b, .first = first, .in_turns = in_turns};
     while (take(&j)) continue;
+    if (in_turns && j.work > LONG_WORK * j.n) j.n = 0;
     return j;
 }
 
 /* --- making --- */
 
+static bool is_small(const gb_joint *j, int i)
+{
+    return units_of(j, i) == 1 || launch_of(j, i)->work <= SMALL_WORK;
+}
+
+static int64_t units_of_ticket(const gb_joint *j, int i)
+{
+    const int64_t units = units_of(j, i), cores = gb_max(1, j->b->caps->compute_units);
+    const int64_t tickets = gb_min((int64_t)(launch_of(j, i)->work / TICKET_WORK), cores * TICKETS);
+    return is_small(j, i) ? units : gb_div_up(units, gb_max(tickets, cores * 4));
+}
+
+/* A launch that is independent of all that its turn has so far shares that turn. A small one that
+ * waits for nothing but the ticket before its own goes on with that. Gives the number of tickets.
+ */
+static int32_t give_tickets(const gb_joint *j, int32_t *row, int stride)
+{
+    int32_t ticket = 0, before = 0;
+    int turn = 0, chain = 0; /* their first launches */
+    for (int i = 0; i < j->n; i++) {
+        int32_t *r = row + i * stride;
+        const int64_t chunk = j->in_turns ? units_of_ticket(j, i) : 1;
+        const bool shares = !j->in_turns || independent(j, turn, i, i);
+        const bool chained =
+            !shares && is_small(j, i) && is_small(j, i - 1) && independent(j, turn, chain, i);
+        if (!shares && !chained) turn = i, before = ticket;
+        if (chained)
+            r[GB_ROW_CHAIN - stride] = 1;
+        else
+            chain = i;
+        r[GB_ROW_CHUNK] = (int32_t)chunk;
+        r[GB_ROW_FIRST] = ticket;
+        r[GB_ROW_BEFORE] = before;
+        if (!chained) ticket += (int32_t)gb_div_up(units_of(j, i), chunk);
+        for (int k = turn; k <= i; k++) row[k * stride + GB_ROW_AFTER] = ticket;
+    }
+    row[j->n * stride + GB_ROW_FIRST] = ticket; /* where the last one ends */
+    return ticket;
+}
+
 static int32_t *make_params(const gb_joint *j)
 {
-    const int words = row_words(j);
-    int32_t *p = gb_arena_alloc(j->b->arena, sizeof *p * (size_t)(HEADER + (j->n + 1) * words));
+    const int stride = row_words(j);
+    int32_t *p = gb_arena_alloc(j->b->arena, sizeof *p * (size_t)words(j));
     if (!p) return NULL;
-    int32_t *row = p + HEADER, unit = 0;
-    p[0] = j->in_row ? (int32_t)j->units : 1;
-    p[1] = (int32_t)j->units;
-    for (int i = 0; i < j->n; i++, row += words) {
+    int32_t *row = p + GB_JOINT_ROWS;
+    for (int i = 0; i < j->n; i++, row += stride) {
         const gb_gpu_launch *l = launch_of(j, i);
         const gb_gpu_kernel *k = kernel_of(j, i);
-        row[0] = unit;
-        row[1] = find_part(j, l->kernel);
-        row[2] = (int32_t)extent(j, i, 0);
-        row[3] = (int32_t)extent(j, i, 1);
+        row[GB_ROW_PART] = find_part(j, l->kernel);
+        row[GB_ROW_X] = (int32_t)extent(j, i, 0);
+        row[GB_ROW_Y] = (int32_t)extent(j, i, 1);
+        row[GB_ROW_UNITS] = (int32_t)units_of(j, i);
         for (int a = 0; a < k->n_bindings; a++)
-            row[GB_JOINT_HEAD + a] = find_buffer(j, l->binding[a].buffer);
-        memcpy(row + GB_JOINT_HEAD + j->most_bindings, l->params,
-               sizeof *row * (size_t)k->n_params);
-        unit += (int32_t)units_of(j, i);
+            row[GB_ROW_HEAD + a] = find_buffer(j, l->binding[a].buffer);
+        memcpy(row + GB_ROW_HEAD + j->most_bindings, l->params, sizeof *row * (size_t)k->n_params);
     }
-    row[0] = unit; /* where the last one ends */
+    p[GB_JOINT_STRIDE] = stride;
+    p[GB_JOINT_TICKETS] = give_tickets(j, p + GB_JOINT_ROWS, stride);
     return p;
 }
 
@@ -195,13 +246,14 @@ static int add_kernel(const gb_joint *j)
         params[i] = k->n_params;
         if (k->shared > most->shared) most = k;
     }
-    gb_gpu_kernel kernel = {.name = j->in_row ? "joint.row" : "joint.side",
+    gb_gpu_kernel kernel = {.name = j->in_turns ? "joint.turns" : "joint.side",
                             .shared = most->shared,
                             .local = {1, 1, 1},
                             .n_bindings = j->n_buffers,
-                            .n_params = HEADER + (j->n + 1) * row_words(j),
-                            .params_buffer = true};
-    if (!j->in_row) memcpy(kernel.local, most->local, sizeof kernel.local);
+                            .n_params = words(j),
+                            .params_buffer = true,
+                            .writes_params = j->in_turns};
+    if (!j->in_turns) memcpy(kernel.local, most->local, sizeof kernel.local);
     const gb_joint_text joint = {.part = part,
                                  .bindings = bindings,
                                  .params = params,
@@ -210,7 +262,7 @@ static int add_kernel(const gb_joint *j)
                                  .most_bindings = j->most_bindings,
                                  .most_params = j->most_params,
                                  .local = kernel.local,
-                                 .in_row = j->in_row};
+                                 .in_turns = j->in_turns};
     gb_text text = {0};
     gb_text_add(&text, "%.*s", (int)most->shared, most->source);
     gb_gk_frame_joint(&joint, &text);
@@ -229,6 +281,11 @@ static gb_gpu_share *make_shares(const gb_joint *j)
     return share;
 }
 
+static uint32_t workers(const gb_joint *j)
+{
+    return (uint32_t)gb_max(1, j->b->caps->compute_units);
+}
+
 /* What the kernel's text depends on is the kinds of its launches, not their sizes or number: they
  * are a table. */
 static bool make(const gb_joint *j, gb_gpu_launch *launch)
@@ -242,7 +299,7 @@ static bool make(const gb_joint *j, gb_gpu_launch *launch)
         .kernel = add_kernel(j),
         .binding = gb_arena_copy(j->b->arena, j->buffer, sizeof *j->buffer * (size_t)j->n_buffers),
         .params = make_params(j),
-        .groups = {j->in_row ? 1 : (uint32_t)j->units, 1, 1}};
+        .groups = {j->in_turns ? workers(j) : (uint32_t)j->units, 1, 1}};
     return launch->share && launch->kernel >= 0 && launch->binding && launch->params;
 }
 
@@ -274,9 +331,9 @@ gb_status gb_gpu_join(gb_gpu_builder *b)
     int n = 0, n_once = 0;
     for (int i = 0; ok && i < p->n_launches; n++) {
         if (i == p->n_once) n_once = n;
-        gb_joint row = {.n = 0}, side = longest(b, i, false);
-        if (gb_gpu_wide_items(b->caps)) row = longest(b, i, true);
-        const gb_joint *j = row.n > side.n ? &row : &side;
+        gb_joint turns = {.n = 0}, side = longest(b, i, false);
+        if (gb_gpu_wide_items(b->caps)) turns = longest(b, i, true);
+        const gb_joint *j = turns.n > side.n ? &turns : &side;
         if (j->n > 1)
             ok = make(j, &launch[n]);
         else

@@ -480,9 +480,9 @@ int gb_gpu_add_kernel(gb_gpu_builder *b, const gb_gpu_kernel *k, const gb_text *
     return to->source && to->name ? p->n_kernels++ : -1;
 }
 
-/* Characters of a text that takes compilers long, as those of contractions do: alone it is built
- * once and for all, joined again for every company. */
-enum { LONG_PART = 4000 };
+/* Characters of a text that takes compilers long, as those of Winograd do: alone it is built once and
+ * for all, joined again for every company. */
+enum { LONG_PART = 8000 };
 
 static int add_kernel(gb_gk *k, const char *name, const char *body, bool params_buffer)
 {

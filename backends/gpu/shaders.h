@@ -15,7 +15,7 @@ extern const char gb_shader_sum_join[], gb_shader_pool[], gb_shader_pool_grad[];
 extern const char gb_shader_pool_rows[], gb_shader_pool_grad_rows[];
 extern const char gb_shader_gather_item[], gb_shader_gather_grad_item[];
 extern const char gb_shader_panel[], gb_shader_panel_pack[], gb_shader_image_pad[];
-extern const char gb_shader_peak[], gb_shader_joint[];
+extern const char gb_shader_peak[], gb_shader_joint[], gb_shader_joint_turns[];
 extern const char gb_shader_filter_join[], gb_shader_matmul_block[], gb_shader_conv_block[];
 extern const char gb_shader_conv_filter_block[];
 extern const char gb_shader_winograd_filter[], gb_shader_winograd_image[];

@@ -19,7 +19,7 @@ struct gb_backend_program {
     cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
     gb_cl_blast *blast;  /* products by CLBlast, in order of their steps */
     int n_blasts;
-    bool ready; /* what launches that run once make is there */
+    bool ready;       /* what launches that run once make is there */
     stretch *stretch; /* n_blasts + 1: the products lie between them */
 };
 
@@ -57,7 +57,9 @@ static gb_status set_params(gb_backend_program *p, int i, gb_error *err)
     size_t bytes = sizeof(int32_t) * (size_t)(k->n_params ? k->n_params : 1);
     cl_int code = CL_SUCCESS;
     if (k->params_buffer) {
-        p->params[i] = clCreateBuffer(p->dev->context, CL_MEM_READ_ONLY | CL_MEM_COPY_HOST_PTR,
+        p->params[i] = clCreateBuffer(p->dev->context,
+                                      CL_MEM_COPY_HOST_PTR |
+                                          (k->writes_params ? CL_MEM_READ_WRITE : CL_MEM_READ_ONLY),
                                       bytes, (void *)l->params, &code);
         if (!code)
             code = clSetKernelArg(p->launch[i], (cl_uint)k->n_bindings, sizeof p->params[i],
@@ -251,19 +253,37 @@ gb_status gb_cl_program_run(gb_backend_program *prog, gb_error *err)
     return code ? gb_cl_fail(prog->dev, err, code, "starting a kernel") : GB_OK;
 }
 
-/* Adds the event's time to its steps; *origin is when the run's first kernel was enqueued (0: this). */
-static cl_int measure(cl_event event, const gb_gpu_launch *launch, cl_ulong *origin, gb_span *span)
+/* What launch i wrote to its parameters, to free; NULL: it writes none, or cannot be read. */
+static int32_t *written_params(const gb_backend_program *p, int i)
+{
+    const gb_gpu_kernel *k = &p->gpu->kernel[p->gpu->launch[i].kernel];
+    const size_t bytes = sizeof(int32_t) * (size_t)k->n_params;
+    int32_t *words = k->writes_params ? malloc(bytes) : NULL;
+    if (words && clEnqueueReadBuffer(p->dev->timing, p->params[i], CL_TRUE, 0, bytes, words, 0,
+                                     NULL, NULL)) {
+        free(words);
+        words = NULL;
+    }
+    return words;
+}
+
+/* Adds the time of launch i to its steps; *origin is when the run's first kernel was enqueued (0:
+ * this). */
+static cl_int measure(const gb_backend_program *p, int i, cl_event event, cl_ulong *origin,
+                      gb_span *span)
 {
     static const cl_profiling_info what[] = {CL_PROFILING_COMMAND_QUEUED,
                                              CL_PROFILING_COMMAND_START, CL_PROFILING_COMMAND_END};
     cl_ulong t[3] = {0};
     cl_int code = CL_SUCCESS;
-    for (int i = 0; i < 3 && !code; i++)
-        code = clGetEventProfilingInfo(event, what[i], sizeof t[i], &t[i], NULL);
+    for (int k = 0; k < 3 && !code; k++)
+        code = clGetEventProfilingInfo(event, what[k], sizeof t[k], &t[k], NULL);
     if (code) return code;
     if (!*origin) *origin = t[0];
     const double begin = t[1] > *origin ? (double)(t[1] - *origin) * 1e-9 : 0;
-    gb_gpu_spread(launch, (gb_span){begin, (double)(t[2] - t[1]) * 1e-9}, span);
+    int32_t *params = written_params(p, i);
+    gb_gpu_spread(&p->gpu->launch[i], params, (gb_span){begin, (double)(t[2] - t[1]) * 1e-9}, span);
+    free(params);
     return code;
 }
 
@@ -301,7 +321,7 @@ gb_status gb_cl_program_time(gb_backend_program *prog, gb_span *span, gb_error *
     if (!code) code = time_blasts(prog, prog->n_steps, &blast, span);
     if (!code) code = clFinish(dev->timing);
     for (int i = first; i < prog->gpu->n_launches && event[i]; i++) {
-        if (!code) code = measure(event[i], &prog->gpu->launch[i], &origin, span);
+        if (!code) code = measure(prog, i, event[i], &origin, span);
         clReleaseEvent(event[i]);
     }
     free(event);

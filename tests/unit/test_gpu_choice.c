@@ -1,5 +1,4 @@
-/* Which kernels a device is given by default, and which of them may be joined with others. No real
- * GPU is here, but it is a matter of shapes. */
+/* Which kernels a device is given by default. No real GPU is here, but it is a matter of shapes. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -122,7 +121,8 @@ static const gb_gpu_caps on_a_cpu = {.api = GB_GPU_OPENCL,
                                      .max_local = 256,
                                      .max_local_dim = {256, 256, 64},
                                      .max_groups = {65535, 65535, 65535},
-                                     .max_params = 4096};
+                                     .max_params = 4096,
+                                     .apart = true};
 
 /* The kernels of a step on PoCL. */
 static gb_gpu_program *program_of(gb_step *s)
@@ -145,20 +145,6 @@ static gb_step product(int64_t m, int64_t n, int64_t k, bool transposed)
     s.in[1] = operand(2, (const int64_t[2]){k, n}, transposed ? (const int[2]){1, 0} : NULL);
     s.out[0] = operand(2, (const int64_t[2]){m, n}, NULL);
     return s;
-}
-
-/* The packing of B is short, the product is not. */
-static void long_texts_are_built_alone(void **state)
-{
-    (void)state;
-    gb_step s = product(96, 96, 96, true);
-    gb_gpu_program *p = program_of(&s);
-    assert_int_equal(p->n_kernels, 2);
-    assert_string_equal(p->kernel[0].name, "panel.pack");
-    assert_non_null(p->kernel[0].part);
-    assert_string_equal(p->kernel[1].name, "matmul.panel");
-    assert_null(p->kernel[1].part);
-    gb_gpu_program_destroy(&p);
 }
 
 static void few_rows_take_b_where_it_lies(void **state)
@@ -212,7 +198,6 @@ static void long_columns_are_summed_side_by_side(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
-                                       cmocka_unit_test(long_texts_are_built_alone),
                                        cmocka_unit_test(few_rows_take_b_where_it_lies),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
