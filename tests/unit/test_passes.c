@@ -97,14 +97,15 @@ static void exchanged_states_keep_their_values(void **state)
     gb_graph_destroy(&g);
 }
 
-/* Convolution, normalization and ReLU, `layers` times, and gradients of everything. */
-static gb_graph *convolutions(int layers)
+/* Convolution, normalization and ReLU, `layers` times, and gradients of everything. With residual
+ * what came in is added before every ReLU but the first. */
+static gb_graph *convolutions(int layers, int64_t depth, bool residual)
 {
-    enum { CHANNELS = 8, SIZE = 16 };
+    enum { SIZE = 16 };
     gb_graph *g = gb_graph_create();
-    gb_shape s = gb_shape_of(4, 4, CHANNELS, SIZE, SIZE), channels = gb_shape_of(1, CHANNELS);
-    gb_shape filter = gb_shape_of(4, CHANNELS, CHANNELS, 3, 3);
-    gb_value y = gb_graph_input(g, "x", GB_F32, &s), p[64], d[64];
+    gb_shape s = gb_shape_of(4, 4, depth, SIZE, SIZE), channels = gb_shape_of(1, depth);
+    gb_shape filter = gb_shape_of(4, depth, depth, 3, 3);
+    gb_value y = gb_graph_input(g, "x", GB_F32, &s), last = GB_NONE, p[64], d[64];
     int64_t pads[4] = {1, 1, 1, 1};
     size_t n = 0;
     for (int i = 0; i < layers; i++) {
@@ -123,7 +124,8 @@ static gb_graph *convolutions(int layers)
         gb_graph_add(g, "BatchNormalization", in, 5, &training, 1, out, 3);
         gb_graph_update(g, mean, out[1]);
         gb_graph_update(g, var, out[2]);
-        y = gb_op1(g, "Relu", out[0]);
+        gb_value sum = residual && i ? gb_op2(g, "Add", out[0], last) : out[0];
+        y = last = gb_op1(g, "Relu", sum);
     }
     gb_value loss = GB_OP(g, "ReduceSumSquare", GB_ARGS(y), GB_INT("keepdims", 0));
     gb_graph_output(g, "loss", loss);
@@ -160,7 +162,7 @@ static uint64_t most_alive(const gb_plan *p)
  * gradient alone: its mask is part of the steps that want it. */
 static void activations_after_normalizations_are_made_again(void **state)
 {
-    gb_graph *g = convolutions(6);
+    gb_graph *g = convolutions(6, 8, false);
     gb_plan *p = lower(g, NULL);
     assert_int_equal(p->recomputed, 5); /* the last one's reader is the loss */
     assert_int_equal(p->recomputed_bytes, 5 * 4 * 8 * 16 * 16 * 4);
@@ -175,11 +177,30 @@ static void activations_after_normalizations_are_made_again(void **state)
     gb_graph_destroy(&g);
 }
 
+/* A residual sum is not free to make again, as its two operands are read for it. Beside
+ * convolutions of many channels it costs next to nothing, beside those of few too much. */
+static void a_little_time_buys_memory(void **state)
+{
+    (void)state;
+    static const int64_t depth[] = {8, 512};
+    for (int i = 0; i < 2; i++) {
+        gb_graph *g = convolutions(8, depth[i], true);
+        gb_plan *p = lower(g, NULL);
+        if (i == 0)
+            assert_int_equal(p->recomputed, 1); /* the first ReLU */
+        else
+            assert_in_range(p->recomputed, 3, 7);
+        assert_int_equal(p->recomputed_bytes, p->recomputed * 4 * depth[i] * 16 * 16 * 4);
+        gb_plan_free(p);
+        gb_graph_destroy(&g);
+    }
+}
+
 /* The smaller the budget, the less is alive; what is left at last grows far slower than the depth.
  */
 static void budgets_are_kept(void **state)
 {
-    gb_graph *g = convolutions(16);
+    gb_graph *g = convolutions(16, 8, false);
     gb_plan *p = lower(g, NULL);
     uint64_t all = most_alive(p);
     gb_plan_free(p);
@@ -333,6 +354,7 @@ int main(void)
         cmocka_unit_test(updates_follow_their_gradients),
         cmocka_unit_test(exchanged_states_keep_their_values),
         cmocka_unit_test(activations_after_normalizations_are_made_again),
+        cmocka_unit_test(a_little_time_buys_memory),
         cmocka_unit_test(budgets_are_kept),
         cmocka_unit_test(nodes_that_pass_on_make_no_steps),
         cmocka_unit_test(constant_parts_are_evaluated_once),
