@@ -40,18 +40,20 @@ typedef ushort gb_any_ushort __attribute__((may_alias));
 #endif
 #define GB_BARRIER barrier(CLK_LOCAL_MEM_FENCE)
 // Counters between work-groups: what was written before one counts is seen by those that see the count.
-#ifdef __clang__
+#if defined(__clang__) && defined(__x86_64__) && defined(__linux__)
 #define GB_FENCE __atomic_thread_fence(__ATOMIC_ACQ_REL)
 #define GB_COUNT(counter) __atomic_fetch_add(counter, 1, __ATOMIC_ACQ_REL)
 #define GB_COUNTED(counter) __atomic_load_n(counter, __ATOMIC_ACQUIRE)
-#else
-#define GB_FENCE mem_fence(CLK_GLOBAL_MEM_FENCE)
-#define GB_COUNT(counter) (GB_FENCE, atomic_inc(counter))
-#define GB_COUNTED(counter) atomic_add(counter, 0)
-#endif
-#if defined(__clang__) && defined(__x86_64__)
-#define GB_PAUSE __builtin_ia32_pause()
+#define GB_PAUSE(rounds) gb_pause(rounds)
 #define GB_NOTE_TIME(words) gb_note_time(words)
+void gb_pause(int rounds) // then others may run: the one that is waited for, where cores are too few
+{
+    long result = 24; // sched_yield
+    __builtin_ia32_pause();
+    if (rounds % 1024 == 1023)
+        __asm__ volatile("syscall" : "+a"(result) : : "rcx", "r11", "memory");
+}
+
 void gb_note_time(__global int *words)
 {
     ulong t = __builtin_ia32_rdtsc();
@@ -59,8 +61,18 @@ void gb_note_time(__global int *words)
     words[1] = (int)(t >> 32);
 }
 #else
-#define GB_PAUSE
+#define GB_FENCE mem_fence(CLK_GLOBAL_MEM_FENCE)
+#define GB_COUNT(counter) gb_count(counter, 1)
+#define GB_COUNTED(counter) gb_count(counter, 0)
+#define GB_PAUSE(rounds)
 #define GB_NOTE_TIME(words)
+int gb_count(__global int *counter, int more)
+{
+    GB_FENCE;
+    int before = atomic_add(counter, more);
+    GB_FENCE;
+    return before;
+}
 #endif
 
 #ifdef GB_SUBGROUPS_WORK
