@@ -13,9 +13,9 @@
 
 enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000 };
 
-/* Longer ones (in turns: on average) do not feel the start, and would be built again for every
- * company they are in. */
+/* Longer ones do not feel the start, and would be built again for every company they are in. */
 #define LONG_WORK 1e8
+#define LONG_TURNS 3e7 /* on average: where turns are short, starts take their tenth */
 /* So little that a second core would come too late. */
 #define SMALL_WORK 2e5
 /* A ticket: taking one costs a tenth of a microsecond. */
@@ -165,7 +165,7 @@ static gb_joint longest(gb_gpu_builder *b, int first, bool in_turns)
 {
     gb_joint j = {.b = b, .first = first, .in_turns = in_turns};
     while (take(&j)) continue;
-    if (in_turns && j.work > LONG_WORK * j.n) j.n = 0;
+    if (in_turns && j.work > LONG_TURNS * j.n) j.n = 0;
     return j;
 }
 

@@ -53,12 +53,10 @@ gb_status gb_gpu_probe_run(const gb_backend *be, gb_backend_device *dev, const g
     return s;
 }
 
-static gb_status probe_one(const gb_backend *be, gb_backend_device *dev, gb_storage storage,
-                           gb_backend_buffer *const *buffer, bool *works, gb_error *err)
+/* The step for one storage type, from buffer 2 * i to the one behind it. */
+static gb_step increment_step(gb_arena *arena, gb_storage storage, int i)
 {
-    gb_arena *arena = gb_arena_create();
-    const gb_expr *expr = arena ? increment(arena, storage) : NULL;
-    gb_operand o = {.storage = storage, .rank = 1, .dim = {N}, .stride = {1}};
+    gb_operand o = {.buffer = 2 * i, .storage = storage, .rank = 1, .dim = {N}, .stride = {1}};
     gb_step step = {.kind = GB_STEP_POINTWISE,
                     .path = "probe",
                     .phase = "forward",
@@ -68,41 +66,90 @@ static gb_status probe_one(const gb_backend *be, gb_backend_device *dev, gb_stor
                     .out = {o},
                     .rank = 1,
                     .dim = {N},
-                    .expr = expr,
+                    .expr = increment(arena, storage),
                     .scratch = {.buffer = -1}};
-    step.out[0].buffer = 1;
-    gb_plan_buffer planned[2] = {{.role = GB_BUF_INPUT, .bytes = N * 4},
-                                 {.role = GB_BUF_OUTPUT, .bytes = N * 4}};
+    step.out[0].buffer = 2 * i + 1;
+    return step;
+}
+
+static gb_status run_increments(const gb_backend *be, gb_backend_device *dev, const gb_plan *plan,
+                                gb_backend_buffer *const *buffer, bool *work, gb_error *err)
+{
+    gb_backend_program *prog = NULL;
+    gb_status s = be->program_create(dev, plan, &prog, err);
+    if (s == GB_OK) s = be->program_bind(prog, buffer, err);
+    for (int i = 0; i < plan->n_steps && s == GB_OK; i++) {
+        unsigned char data[N * 4] = {0};
+        fill(data, plan->step[i].in[0].storage, 0);
+        s = be->buffer_write(dev, buffer[2 * i], 0, N * 4, data, err);
+    }
+    if (s == GB_OK) s = be->program_run(prog, err);
+    for (int i = 0; i < plan->n_steps && s == GB_OK; i++) {
+        const gb_storage storage = plan->step[i].in[0].storage;
+        const uint64_t bytes = N * gb_storage_size(storage);
+        unsigned char got[N * 4] = {0}, want[N * 4] = {0};
+        s = be->buffer_read(dev, buffer[2 * i + 1], 0, bytes, got, err);
+        fill(want, storage, 1);
+        work[i] = s == GB_OK && memcmp(got, want, sizeof got) == 0;
+    }
+    if (prog) be->program_destroy(prog);
+    return s;
+}
+
+/* Of n storage types from `first` on: which work. They are one program. */
+static gb_status probe_storage(const gb_backend *be, gb_backend_device *dev, int first, int n,
+                               gb_backend_buffer *const *buffer, uint32_t *dtypes, gb_error *err)
+{
+    gb_step step[GB_S_COUNT];
+    gb_plan_buffer planned[2 * GB_S_COUNT];
+    bool work[GB_S_COUNT] = {false};
+    gb_arena *arena = gb_arena_create();
     gb_plan plan = {
-        .n_steps = 1, .n_buffers = 2, .step = &step, .buffer = planned, .scalars_buffer = -1};
-    unsigned char data[N * 4], got[N * 4] = {0}, want[N * 4] = {0};
-    const uint64_t bytes = N * gb_storage_size(storage);
-    fill(data, storage, 0);
-    gb_status s = expr ? be->buffer_write(dev, buffer[0], 0, bytes, data, err)
-                       : gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a probe");
-    if (s == GB_OK) s = gb_gpu_probe_run(be, dev, &plan, buffer, 1, bytes, got, err);
-    fill(want, storage, 1);
-    *works = s == GB_OK && memcmp(got, want, sizeof got) == 0;
+        .n_steps = n, .n_buffers = 2 * n, .step = step, .buffer = planned, .scalars_buffer = -1};
+    gb_status s = GB_OK;
+    for (int i = 0; i < n; i++) {
+        planned[2 * i] = (gb_plan_buffer){.role = GB_BUF_INPUT, .bytes = N * 4};
+        planned[2 * i + 1] = (gb_plan_buffer){.role = GB_BUF_OUTPUT, .bytes = N * 4};
+        if (arena) step[i] = increment_step(arena, (gb_storage)(first + i), i);
+        if (!arena || !step[i].expr)
+            s = gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory for a probe");
+    }
+    if (s == GB_OK) s = run_increments(be, dev, &plan, buffer, work, err);
+    for (int i = 0; i < n; i++)
+        if (work[i]) *dtypes |= 1u << dtype_of[first + i];
     gb_arena_destroy(arena);
+    return s;
+}
+
+/* All at once, since drivers take long for each kernel; where any of them fails, one by one. */
+static gb_status probe_all(const gb_backend *be, gb_backend_device *dev,
+                           gb_backend_buffer *const *buffer, uint32_t *dtypes, gb_error *err)
+{
+    uint32_t all = 0;
+    for (int k = 0; k < GB_S_COUNT; k++) all |= 1u << dtype_of[k];
+    *dtypes = 0;
+    if (probe_storage(be, dev, 0, GB_S_COUNT, buffer, dtypes, err) == GB_OK && *dtypes == all)
+        return GB_OK;
+    *dtypes = 0;
+    gb_status s = GB_OK;
+    for (int k = 0; k < GB_S_COUNT && s == GB_OK; k++) {
+        gb_status one = probe_storage(be, dev, k, 1, buffer, dtypes, err);
+        if (k == GB_S_F32) s = one; /* a device that cannot do this is of no use */
+    }
     return s;
 }
 
 gb_status gb_gpu_probe(const gb_backend *backend, gb_backend_device *dev, uint32_t *dtypes,
                        gb_error *err)
 {
-    gb_backend_buffer *buffer[2] = {NULL, NULL};
-    gb_status s = backend->buffer_create(dev, N * 4, &buffer[0], err);
-    if (s == GB_OK) s = backend->buffer_create(dev, N * 4, &buffer[1], err);
-    *dtypes = 0;
-    for (int k = 0; s == GB_OK && k < GB_S_COUNT; k++) {
-        bool works = false;
-        gb_status one = probe_one(backend, dev, (gb_storage)k, buffer, &works, err);
-        if (works) *dtypes |= 1u << dtype_of[k];
-        if (k == GB_S_F32) s = one; /* a device that cannot do this is of no use */
-    }
+    gb_backend_buffer *buffer[2 * GB_S_COUNT] = {NULL};
+    gb_status s = GB_OK;
+    for (int i = 0; i < 2 * GB_S_COUNT && s == GB_OK; i++)
+        s = backend->buffer_create(dev, N * 4, &buffer[i], err);
+    if (s == GB_OK) s = probe_all(backend, dev, buffer, dtypes, err);
     if (s == GB_OK && !(*dtypes & 1u << GB_F32))
         s = gb_fail(err, GB_DEVICE, NULL, NULL, "a first kernel gave wrong results");
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2 * GB_S_COUNT; i++)
         if (buffer[i]) backend->buffer_destroy(dev, buffer[i]);
     return s;
 }
