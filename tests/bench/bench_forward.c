@@ -73,8 +73,8 @@ int main(int argc, char **argv)
     CHECK(gb_program_profile(program, &row, &rows, &err))
     for (int i = 0; i < rows; i++) total += row[i].seconds;
     for (int i = 0; all && i < rows; i++)
-        printf("%-14s %-24s %8.4f ms %7.1f GFLOP/s %6.1f GB/s\n", row[i].kind, row[i].path,
-               row[i].seconds * 1e3, row[i].flops / row[i].seconds * 1e-9,
+        printf("%-14s %-12s %-24s %8.4f ms %7.1f GFLOP/s %6.1f GB/s\n", row[i].kind, row[i].variant,
+               row[i].path, row[i].seconds * 1e3, row[i].flops / row[i].seconds * 1e-9,
                row[i].bytes / row[i].seconds * 1e-9);
     printf("run min %.3f median %.3f ms; %d steps %.3f ms\n", seconds[0] * 1e3,
            seconds[n / 2] * 1e3, rows, total * 1e3);

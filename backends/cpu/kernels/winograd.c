@@ -10,6 +10,8 @@ enum { TASKS_WANTED = 32, TASKS_MIN = 8, TILES_MAX = 192, DEPTH = 256, AHEAD = 2
 /* Tiles of a task, as measured: more where the filters do not fit the caches, as every task reads
  * them all; fewer where a tile has twice as many products. */
 enum { TILES_MIN = 24, TILES_MIN_FAR = 512 / LANES, TILES_MIN_STRIDED = 12 };
+/* One small image: better a few tasks of few tiles than cores without any. */
+enum { TASKS_FEW = 4, TILES_FEW = 8 };
 #define TASK_BYTES (768 << 10)
 #define FILTERS_BYTES (4 << 20)
 
@@ -71,6 +73,7 @@ static winograd winograd_of(const gb_contraction *problem, int m)
     int64_t fit = TASK_BYTES / (4 * p.products * (p.ldv + p.ldm));
     bool far = 4 * p.filters * p.c * p.o > FILTERS_BYTES;
     int64_t least = winograd_is_strided(f) ? TILES_MIN_STRIDED : far ? TILES_MIN_FAR : TILES_MIN;
+    least = min_of(least, clamp(p.n * image / TASKS_FEW, TILES_FEW, TILES_MAX));
     int64_t tiles = clamp(min_of(fit, p.n * image / TASKS_WANTED), least, TILES_MAX);
     p.images = clamp(tiles / image, 1, p.n);
     p.image_groups = ceil_div(p.n, p.images);
