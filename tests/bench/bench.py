@@ -124,6 +124,11 @@ def main():
     title = f"{processor()}{limited} {shown_isa(b.isa())}, {os.cpu_count()} cores"
     store = b.folder / (re.sub(r"\W+", "-", title).lower() + ("-tiny" if args.tiny else "") + ".json")
     results = json.loads(store.read_text()) if store.exists() else {}
+    old = args.page.read_text() if args.page.exists() else ""
+    lost = [part for part in page.parts_of(old, title) if part not in [*results, *args.only]]
+    if lost:
+        sys.exit(f"bench: {args.page} has figures of {', '.join(lost)}, which {store} has not: run all "
+                 "parts, or write to another page (--page FILE)")
     pocl = None if b.limit else next((d["id"] for d in b.devices if d["backend"] == "opencl"),
                                      "opencl:0")
 

@@ -47,6 +47,24 @@ def turns(folder):
         and "over 1 s" in r["hangs"]["error"] and "no network" in r["absent"]["error"], r)
 
 
+def figures_stay(folder):
+    """A part alone where the other parts' figures are not at hand would drop them from the page."""
+    path = folder / "kept.md"
+    first = subprocess.run([sys.executable, HERE / "bench.py", "--tiny", "--no-peers", "--build", BUILD,
+                            "--page", path, "--only", "host"], capture_output=True, text=True)
+    title = next(line[3:] for line in path.read_text().splitlines() if line.startswith("## "))
+    old = path.read_text()
+    check("parts of a page are found", first.returncode == 0 and "host" in page.parts_of(old, title)
+          and page.parts_of(old, "Another CPU") == [], old)
+    path.write_text(old.replace("| part | date | commit | command |\n|---|---|---|---|\n",
+                                "| part | date | commit | command |\n|---|---|---|---|\n"
+                                "| sundry | 2026-01-01 10:00 | 0 | `tools/bench` |\n", 1))
+    done = subprocess.run([sys.executable, HERE / "bench.py", "--tiny", "--no-peers", "--build", BUILD,
+                           "--page", path, "--only", "host"], capture_output=True, text=True)
+    check("figures that are not at hand are not dropped", done.returncode == 1
+          and "has figures of sundry" in done.stderr and "sundry" in path.read_text(), done.stderr)
+
+
 def whole(folder):
     path = folder / "benchmarks.md"
     path.write_text(page.HEAD + "\n## Another CPU, AVX2, 64 cores\n\nits figures\n")
@@ -95,6 +113,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         turns(Path(folder))
         whole(Path(folder))
+        figures_stay(Path(folder))
         limited(Path(folder))
     verdicts()
     finish()
