@@ -97,9 +97,9 @@ typedef struct gb_gpu_share {
 } gb_gpu_share;
 
 typedef struct gb_gpu_launch {
-    int step;     /* index into plan->step; launches are in step order, those that
-                     run once before the others */
-    int n_shares; /* 0: it is the step's alone, else step is the first's */
+    int step;                      /* index into plan->step; launches are in step order, those that
+                                      run once before the others */
+    int n_shares;                  /* 0: it is the step's alone, else step is the first's */
     const gb_gpu_share *share;
     int kernel;                    /* index into gb_gpu_program.kernel */
     const gb_gpu_binding *binding; /* kernel->n_bindings */
@@ -154,8 +154,8 @@ void gb_gpu_probe_matrix(const gb_backend *backend, gb_backend_device *dev, gb_g
 
 /* Clears what the driver says it can, and is set in caps, but gets wrong when it runs: shuffle and
  * half_math. They are tried on a device of their own, opened by `open` with what the driver says,
- * for it may be lost; key is the driver's, for the cache. Variants that need them are for real
- * GPUs: where the driver runs on a CPU they are tried only for a variant that is forced. */
+ * for it may be lost; key is the driver's, for the cache. Variants that need them are for real GPUs:
+ * where the driver runs on a CPU they are tried only for a variant that is forced. */
 void gb_gpu_probe_caps(const gb_backend *backend, const gb_backend_options *o, int index,
                        gb_gpu_open *open, gb_hash key, gb_gpu_caps *caps);
 

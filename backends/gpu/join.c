@@ -18,7 +18,7 @@ enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000 };
 #define LONG_TURNS 3e7 /* on average: where turns are short, starts take their tenth */
 /* So little that a second core would come too late. */
 #define SMALL_WORK 2e5
-/* A ticket: taking one costs a tenth of a microsecond. */
+/* Of a ticket, at least: workers share the counters. */
 #define TICKET_WORK 5e5
 enum { TICKETS = 16 }; /* of a launch, for each core */
 
@@ -178,6 +178,7 @@ static bool is_small(const gb_joint *j, int i)
 
 static int64_t units_of_ticket(const gb_joint *j, int i)
 {
+    if (!j->in_turns) return 1;
     const int64_t units = units_of(j, i), cores = gb_max(1, j->b->caps->compute_units);
     const int64_t tickets = gb_min((int64_t)(launch_of(j, i)->work / TICKET_WORK), cores * TICKETS);
     return is_small(j, i) ? units : gb_div_up(units, gb_max(tickets, cores * 4));
@@ -192,8 +193,8 @@ static int32_t give_tickets(const gb_joint *j, int32_t *row, int stride)
     int turn = 0, chain = 0; /* their first launches */
     for (int i = 0; i < j->n; i++) {
         int32_t *r = row + i * stride;
-        const int64_t chunk = j->in_turns ? units_of_ticket(j, i) : 1;
-        const bool shares = !j->in_turns || independent(j, turn, i, i);
+        const int64_t chunk = units_of_ticket(j, i);
+        const bool shares = independent(j, turn, i, i);
         const bool chained =
             !shares && is_small(j, i) && is_small(j, i - 1) && independent(j, turn, chain, i);
         if (!shares && !chained) turn = i, before = ticket;

@@ -75,15 +75,13 @@ static gb_step increment_step(gb_arena *arena, gb_storage storage, int i)
 static gb_status run_increments(const gb_backend *be, gb_backend_device *dev, const gb_plan *plan,
                                 gb_backend_buffer *const *buffer, bool *work, gb_error *err)
 {
-    gb_backend_program *prog = NULL;
-    gb_status s = be->program_create(dev, plan, &prog, err);
-    if (s == GB_OK) s = be->program_bind(prog, buffer, err);
+    unsigned char data[N * 4] = {0};
+    gb_status s = GB_OK;
     for (int i = 0; i < plan->n_steps && s == GB_OK; i++) {
-        unsigned char data[N * 4] = {0};
         fill(data, plan->step[i].in[0].storage, 0);
         s = be->buffer_write(dev, buffer[2 * i], 0, N * 4, data, err);
     }
-    if (s == GB_OK) s = be->program_run(prog, err);
+    if (s == GB_OK) s = gb_gpu_probe_run(be, dev, plan, buffer, 1, sizeof data, data, err);
     for (int i = 0; i < plan->n_steps && s == GB_OK; i++) {
         const gb_storage storage = plan->step[i].in[0].storage;
         const uint64_t bytes = N * gb_storage_size(storage);
@@ -92,7 +90,6 @@ static gb_status run_increments(const gb_backend *be, gb_backend_device *dev, co
         fill(want, storage, 1);
         work[i] = s == GB_OK && memcmp(got, want, sizeof got) == 0;
     }
-    if (prog) be->program_destroy(prog);
     return s;
 }
 

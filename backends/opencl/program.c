@@ -19,7 +19,7 @@ struct gb_backend_program {
     cl_mem *params;      /* of launches whose parameters lie in a buffer; else NULL */
     gb_cl_blast *blast;  /* products by CLBlast, in order of their steps */
     int n_blasts;
-    bool ready;       /* what launches that run once make is there */
+    bool ready; /* what launches that run once make is there */
     stretch *stretch; /* n_blasts + 1: the products lie between them */
 };
 

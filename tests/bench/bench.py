@@ -124,8 +124,8 @@ def main():
     title = f"{processor()}{limited} {shown_isa(b.isa())}, {os.cpu_count()} cores"
     store = b.folder / (re.sub(r"\W+", "-", title).lower() + ("-tiny" if args.tiny else "") + ".json")
     results = json.loads(store.read_text()) if store.exists() else {}
-    old = args.page.read_text() if args.page.exists() else ""
-    lost = [part for part in page.parts_of(old, title) if part not in [*results, *args.only]]
+    page_now = lambda: args.page.read_text() if args.page.exists() else ""  # noqa: E731
+    lost = [part for part in page.parts_of(page_now(), title) if part not in [*results, *args.only]]
     if lost:
         sys.exit(f"bench: {args.page} has figures of {', '.join(lost)}, which {store} has not: run all "
                  "parts, or write to another page (--page FILE)")
@@ -135,9 +135,8 @@ def main():
     def save():
         ordered = {name: results[name] for name in PARTS if name in results}
         write(store, json.dumps(ordered, indent=1))
-        old = args.page.read_text() if args.page.exists() else ""
         text = page.section(title, describe(b, ordered), ordered, pocl)
-        write(args.page, page.join(old, title, text))
+        write(args.page, page.join(page_now(), title, text))
 
     run_parts(b, args.only, results, save)
     parts = {n: p["result"] for n, p in results.items() if "result" in p}

@@ -248,16 +248,19 @@ def section(title, about, results, pocl):
     return "\n".join(lines).rstrip() + "\n"
 
 
+def sections(text):
+    return [p for p in re.split(r"(?m)^(?=## )", text) if p.startswith("## ")]
+
+
 def parts_of(old, title):
     """The parts whose figures the page has in the section of that title."""
-    section = next((p for p in re.split(r"(?m)^(?=## )", old) if p.startswith(f"## {title}\n")), "")
+    section = next((p for p in sections(old) if p.startswith(f"## {title}\n")), "")
     return re.findall(r"(?m)^\| (\w+) \| \d{4}-\d\d-\d\d", section)
 
 
 def join(old, title, text):
     """The page with this section in the place of the one of its title."""
-    parts = re.split(r"(?m)^(?=## )", old) if "## " in old else []
-    kept = [p.rstrip() + "\n" for p in parts if p.startswith("## ")]
+    kept = [p.rstrip() + "\n" for p in sections(old)]
     for i, p in enumerate(kept):
         if p.startswith(f"## {title}\n"):
             kept[i] = text

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backends/gpu/manifest.h"
+#include "tests/support/gpu.h"
 
 static gb_operand operand(int rank, const int64_t *dim, const int *order)
 {
@@ -115,15 +116,6 @@ static void matrix_units_are_of_a_type(void **state)
     units = (gb_gpu_matrix){0};
 }
 
-static const gb_gpu_caps on_a_cpu = {.api = GB_GPU_OPENCL,
-                                     .cpu_hosted = true,
-                                     .vector_width = 8,
-                                     .max_local = 256,
-                                     .max_local_dim = {256, 256, 64},
-                                     .max_groups = {65535, 65535, 65535},
-                                     .max_params = 4096,
-                                     .apart = true};
-
 /* The kernels of a step on PoCL. */
 static gb_gpu_program *program_of(gb_step *s)
 {
@@ -132,10 +124,7 @@ static gb_gpu_program *program_of(gb_step *s)
         .n_steps = 1, .n_buffers = 4, .step = s, .buffer = buffer, .scalars_buffer = -1};
     gb_operand *all[] = {&s->in[0], &s->in[1], &s->out[0], &s->scratch};
     for (int i = 0; i < 4; i++) all[i]->buffer = i;
-    gb_gpu_program *p = NULL;
-    gb_error err = {0};
-    if (gb_gpu_program_create(&on_a_cpu, &plan, &p, &err)) fail_msg("%s", err.message);
-    return p;
+    return gb_test_gpu_program(&plan, true);
 }
 
 static gb_step product(int64_t m, int64_t n, int64_t k, bool transposed)

@@ -9,6 +9,7 @@
 
 #include "backends/gpu/frame.h"
 #include "backends/gpu/manifest.h"
+#include "tests/support/gpu.h"
 
 enum { STEPS = 24, BUFFERS = STEPS + 2, FLOATS = 512 * 512 };
 
@@ -60,23 +61,6 @@ static void make_up(made_up *m, uint32_t seed)
     }
 }
 
-static gb_gpu_program *program_of(const gb_plan *plan, bool apart)
-{
-    const gb_gpu_caps caps = {.api = GB_GPU_OPENCL,
-                              .cpu_hosted = true,
-                              .vector_width = 8,
-                              .compute_units = 3,
-                              .max_local = 256,
-                              .max_local_dim = {256, 256, 64},
-                              .max_groups = {65535, 65535, 65535},
-                              .max_params = 4096,
-                              .apart = apart};
-    gb_gpu_program *p = NULL;
-    gb_error err = {0};
-    if (gb_gpu_program_create(&caps, plan, &p, &err)) fail_msg("%s", err.message);
-    return p;
-}
-
 static bool depends(const gb_gpu_program *p, int on, int k)
 {
     const gb_gpu_launch *a = &p->launch[on], *b = &p->launch[k];
@@ -117,7 +101,8 @@ static void launches_wait_for_what_they_need(void **state)
     (void)state;
     for (uint32_t seed = 0; seed < 40; seed++) {
         make_up(&m, seed);
-        gb_gpu_program *apart = program_of(&m.plan, true), *joint = program_of(&m.plan, false);
+        gb_gpu_program *apart = gb_test_gpu_program(&m.plan, true),
+                       *joint = gb_test_gpu_program(&m.plan, false);
         const int n = apart->n_launches;
         assert_true(n >= STEPS && n <= 4 * STEPS);
         assert_int_equal(joint->n_launches, 1);
@@ -156,7 +141,7 @@ static void time_is_that_of_turns(void **state)
         m.step[i].out[0] = matrix(i / 2 * 2 + (i % 2 ? 1 : 2), 512, 512);
         m.step[i].flops = 2e6;
     }
-    gb_gpu_program *program = program_of(&m.plan, false);
+    gb_gpu_program *program = gb_test_gpu_program(&m.plan, false);
     const gb_gpu_launch *l = &program->launch[0];
     const int words = program->kernel[l->kernel].n_params, stride = l->params[GB_JOINT_STRIDE];
     assert_int_equal(l->n_shares, STEPS);
@@ -206,7 +191,7 @@ static void long_texts_are_built_alone(void **state)
     gb_plan_buffer buffer[4] = {{0}};
     const gb_plan plan = {
         .n_steps = 1, .n_buffers = 4, .step = &s, .buffer = buffer, .scalars_buffer = -1};
-    gb_gpu_program *p = program_of(&plan, false);
+    gb_gpu_program *p = gb_test_gpu_program(&plan, false);
     assert_int_equal(p->n_kernels, 2);
     assert_string_equal(p->kernel[0].name, "winograd.filter");
     assert_non_null(p->kernel[0].part);

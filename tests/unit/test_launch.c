@@ -53,7 +53,10 @@ static void profile(gb_trainer *t, outcome *o)
     gb_error err = {0};
     if (gb_trainer_program(t, &program, &err)) fail_msg("%s", err.message);
     if (gb_program_profile(program, &row, &o->steps, &err)) fail_msg("%s", err.message);
-    for (int i = 0; i < o->steps; i++) o->timed += row[i].seconds > 0;
+    for (int i = 0; i < o->steps; i++) {
+        assert_true(row[i].seconds >= 0 && row[i].seconds < 60);
+        o->timed += row[i].seconds > 0;
+    }
 }
 
 static void train(gb_device *dev, const gb_recipe *r, outcome *o)

@@ -126,6 +126,43 @@ static void answers_are_kept(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* --- storage types: all in one program, or one by one --- */
+
+static gb_status refuse_f16(gb_backend_device *dev, const gb_plan *plan,
+                            gb_backend_program **program, gb_error *err)
+{
+    for (int i = 0; i < plan->n_steps; i++)
+        if (plan->step[i].in[0].storage == GB_S_F16) return refuse(dev, plan, program, err);
+    return gb_reference_backend.program_create(dev, plan, program, err);
+}
+
+static gb_status probed_types(const gb_backend *b, uint32_t *types)
+{
+    gb_backend_device *dev;
+    gb_error err;
+    assert_int_equal(open_counted(NULL, 0, &dev, NULL), GB_OK);
+    gb_status s = gb_gpu_probe(b, dev, types, &err);
+    gb_reference_backend.close(dev);
+    return s;
+}
+
+static void one_type_that_fails_leaves_the_others(void **state)
+{
+    (void)state;
+    const uint32_t others = 1u << GB_F32 | 1u << GB_I32 | 1u << GB_BF16;
+    uint32_t types;
+    gb_backend b = truthful();
+    assert_int_equal(probed_types(&b, &types), GB_OK);
+    assert_int_equal(types, others | 1u << GB_F16);
+    assert_int_equal(ran, 1);
+    b.program_create = refuse_f16;
+    assert_int_equal(probed_types(&b, &types), GB_OK);
+    assert_int_equal(types, others);
+    assert_int_equal(ran, 4);
+    b.program_run = run_nothing;
+    assert_int_equal(probed_types(&b, &types), GB_DEVICE);
+}
+
 /* --- matrix units: each type of operands by itself --- */
 
 static gb_step mistaken;
@@ -180,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_works_stays),
         cmocka_unit_test(what_is_wrong_goes),
+        cmocka_unit_test(one_type_that_fails_leaves_the_others),
         cmocka_unit_test(nobody_asks_in_vain),
         cmocka_unit_test(answers_are_kept),
         cmocka_unit_test(matrix_units_are_used_where_they_are_right),
