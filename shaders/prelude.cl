@@ -215,6 +215,13 @@ typedef float16 GB_VEC;
 #define GB_VEC_PUT(v, array, i) gb_vec_put(v, (array) + (i))
 #define GB_VEC_FMA(x, v, acc) fma((float16)(x), v, acc)
 #define GB_VEC_CHOOSE(mask, v, w) select(w, v, mask)
+// The lanes of two vectors, one from each in turn: of their lower halves, of their higher halves.
+#define GB_VEC_LOW(v, w)                                                                       \
+    ((float16)((v).s0, (w).s0, (v).s1, (w).s1, (v).s2, (w).s2, (v).s3, (w).s3, (v).s4, (w).s4, \
+               (v).s5, (w).s5, (v).s6, (w).s6, (v).s7, (w).s7))
+#define GB_VEC_HIGH(v, w)                                                                      \
+    ((float16)((v).s8, (w).s8, (v).s9, (w).s9, (v).sa, (w).sa, (v).sb, (w).sb, (v).sc, (w).sc, \
+               (v).sd, (w).sd, (v).se, (w).se, (v).sf, (w).sf))
 typedef int16 GB_IVEC; // also what comparisons of GB_VEC give: all bits or none
 #define GB_IVEC_SPLAT(x) ((int16)(x))
 #define GB_IVEC_LOAD(b, i) vload16(0, (b) + (i))

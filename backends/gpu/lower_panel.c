@@ -2,13 +2,14 @@
  * (images get a halo first) and B in panels; see shaders/panel.gk. Measured on PoCL this reaches
  * what intrinsics reach; tiles in local memory reach a twentieth of it. */
 #include <stdio.h>
+#include <string.h>
 
 #include "backends/gpu/panel.h"
 #include "backends/gpu/shaders.h"
 
 /* --- matrices --- */
 
-static bool shared_b(const gb_operand *y)
+static bool shared(const gb_operand *y) /* by all of the batch */
 {
     for (int d = 0; d < y->rank - 2; d++)
         if (y->stride[d] != 0 && y->dim[d] > 1) return false;
@@ -17,7 +18,10 @@ static bool shared_b(const gb_operand *y)
 
 /* Packing costs a pass over B: it is worth it where many rows take B from the panels, and where B
  * is too large for the caches. */
-enum { FEW_ROWS = 1024, SMALL_B = 8 << 20 };
+enum { FEW_ROWS = 64, SMALL_B = 8 << 20 };
+/* So many panels walk A: rows that lie side by side, each k in a line of memory of its own, are
+ * worth a copy. */
+enum { MANY_PANELS = 4 };
 
 static bool takes_rows(const gb_panel *p, const gb_step *s)
 {
@@ -25,14 +29,30 @@ static bool takes_rows(const gb_panel *p, const gb_step *s)
     const int64_t line = y->stride[y->rank - 2], bytes = gb_panel_k(p) * line * 4;
     int64_t rows = 1;
     for (int d = 0; d < out->rank - 1; d++) rows *= out->dim[d];
-    return shared_b(y) && y->storage == GB_S_F32 && y->stride[y->rank - 1] == 1 && line >= p->n &&
+    return shared(y) && y->storage == GB_S_F32 && y->stride[y->rank - 1] == 1 && line >= p->n &&
            p->n >= gb_panel_width(p) && rows < FEW_ROWS && bytes <= SMALL_B;
+}
+
+static bool is_turned(const gb_panel *p, const gb_operand *x)
+{
+    const int r = x->rank;
+    return x->stride[r - 2] == 1 && x->stride[r - 1] != 1 && gb_panel_count(p) >= MANY_PANELS;
+}
+
+/* Strides of a batch's packed operands, one after another. */
+static void packed_strides(int64_t *stride, const gb_operand *out, int64_t step)
+{
+    for (int d = out->rank - 3; d >= 0; d--) {
+        stride[d] = step;
+        step *= out->dim[d];
+    }
 }
 
 static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
 {
     const gb_operand *x = &s->in[0], *y = &s->in[1], *out = &s->out[0];
     int r = out->rank;
+    int64_t a[GB_MAX_RANK], b[GB_MAX_RANK];
     *p = (gb_panel){.m = {1, 1, out->dim[r - 2]},
                     .k = {1, 1, x->dim[r - 1]},
                     .n = out->dim[r - 1],
@@ -44,15 +64,19 @@ static void plan_matmul(gb_panel *p, const gb_gpu_caps *caps, const gb_step *s)
     p->in_rows = takes_rows(p, s);
     p->b_step = p->in_rows ? y->stride[r - 2] : gb_panel_width(p);
     p->b_panel = p->in_rows ? gb_panel_width(p) : gb_panel_k(p) * p->b_step;
-    p->batch = (gb_space){.rank = r - 2};
-    int64_t stride[GB_MAX_RANK], step = shared_b(y) ? 0 : gb_panel_count(p) * p->b_panel;
-    for (int d = r - 3; d >= 0; d--) {
-        p->batch.dim[d] = out->dim[d], p->batch.axis[d] = d;
-        stride[d] = step;
-        step *= out->dim[d];
+    memcpy(a, x->stride, sizeof a);
+    if (is_turned(p, x)) {
+        p->rows_of_a = out->dim[r - 2];
+        p->m[1] = gb_div_up(p->rows_of_a, p->rows);
+        p->m[2] = p->a_k[2] = p->rows;
+        p->a_m[1] = gb_panel_k(p) * p->rows;
+        packed_strides(a, out, p->m[1] * p->a_m[1]);
     }
-    gb_space_op(&p->batch, "a", x->stride);
-    gb_space_op(&p->batch, "b", stride);
+    packed_strides(b, out, shared(y) ? 0 : gb_panel_count(p) * p->b_panel);
+    p->batch = (gb_space){.rank = r - 2};
+    for (int d = 0; d < r - 2; d++) p->batch.dim[d] = out->dim[d], p->batch.axis[d] = d;
+    gb_space_op(&p->batch, "a", a);
+    gb_space_op(&p->batch, "b", b);
     for (int i = 2; i < s->n_in; i++) gb_space_add(&p->batch, "i", i, &s->in[i], 0);
     gb_space_add(&p->batch, "o", 0, out, 0);
 }
@@ -66,7 +90,7 @@ static uint64_t packed_bytes(const gb_panel *p, int64_t batch)
 
 static int64_t matmul_packs(const gb_panel *p, const gb_step *s)
 {
-    return shared_b(&s->in[1]) ? 1 : gb_space_count(&p->batch);
+    return shared(&s->in[1]) ? 1 : gb_space_count(&p->batch);
 }
 
 /* A of 16-bit floats is widened once, as one run of memory that keeps its strides. */
@@ -100,12 +124,21 @@ static gb_halo matmul_copy(const gb_operand *image)
         .image = image, .up = {1, 1}, .height = 1, .width = 1, .copy = image->storage != GB_S_F32};
 }
 
+/* What packed rows of A take; 0: A is walked where it lies, or where its copy does. */
+static uint64_t turned_bytes(const gb_panel *p)
+{
+    return p->rows_of_a
+               ? gb_float_bytes(gb_space_count(&p->batch) * p->m[1] * p->rows * gb_panel_k(p))
+               : 0;
+}
+
 uint64_t gb_matmul_panel_scratch(const gb_gpu_caps *caps, const gb_step *step)
 {
     const gb_operand run = widened_run(&step->in[0]);
     const gb_halo copy = matmul_copy(&run);
-    (void)caps;
-    return gb_halo_bytes(&copy);
+    gb_panel p;
+    plan_matmul(&p, caps, step);
+    return p.rows_of_a ? turned_bytes(&p) : gb_halo_bytes(&copy);
 }
 
 uint64_t gb_matmul_panel_packed(const gb_gpu_caps *caps, const gb_step *step)
@@ -122,40 +155,68 @@ bool gb_matmul_panel_applies(const gb_gpu_caps *caps, const gb_step *step)
            (x->storage == GB_S_F32 || is_one_run(x));
 }
 
+/* An operand as panels want it: its strides of k and of the other axis. */
+static gb_pack matmul_pack(const gb_panel *p, const gb_operand *o, int batch_op, int64_t k_stride,
+                           int64_t stride)
+{
+    gb_pack pack = {.k = {1, 1, p->k[2]}, .stride = {0, 0, k_stride}, .n = stride};
+    pack.batch = (gb_space){.rank = shared(o) && batch_op ? 0 : p->batch.rank};
+    for (int d = 0; d < pack.batch.rank; d++) pack.batch.dim[d] = p->batch.dim[d];
+    gb_space_op(&pack.batch, "b", o->stride);
+    gb_space_op(&pack.batch, "p", p->batch.stride[batch_op]);
+    return pack;
+}
+
+/* A and B as the product will walk them. */
+static gb_status prepare_matmul(gb_gpu_builder *b, const gb_panel *p, const gb_halo *copy,
+                                uint64_t packed)
+{
+    const gb_operand *x = &b->step->in[0], *y = &b->step->in[1];
+    const int r = x->rank;
+    gb_status status = GB_OK;
+    if (p->rows_of_a) {
+        const gb_pack pack = matmul_pack(p, x, 0, x->stride[r - 1], x->stride[r - 2]);
+        status = gb_panel_pack_rows(b, p, &pack, turned_bytes(p));
+    } else {
+        status = gb_halo_copy(b, copy);
+    }
+    if (status == GB_OK && !p->in_rows) {
+        const gb_pack pack = matmul_pack(p, y, 1, y->stride[r - 2], y->stride[r - 1]);
+        status = gb_panel_pack(b, p, &pack, 0, packed);
+    }
+    return status;
+}
+
 gb_status gb_lower_matmul_panel(gb_gpu_builder *b)
 {
     const gb_step *s = b->step;
-    const gb_operand *y = &s->in[1];
-    int r = y->rank;
+    const gb_operand run = widened_run(&s->in[0]);
+    const gb_halo copy = matmul_copy(&run);
+    int r = s->out[0].rank;
     gb_panel p;
     gb_gk k;
     plan_matmul(&p, b->caps, s);
-    gb_pack pack = {.k = {1, 1, p.k[2]}, .stride = {0, 0, y->stride[r - 2]}, .n = y->stride[r - 1]};
-    pack.batch = (gb_space){.rank = shared_b(y) ? 0 : p.batch.rank};
-    for (int d = 0; d < pack.batch.rank; d++) pack.batch.dim[d] = p.batch.dim[d];
-    gb_space_op(&pack.batch, "b", y->stride);
-    gb_space_op(&pack.batch, "p", p.batch.stride[1]);
-    const gb_operand run = widened_run(&s->in[0]);
-    const gb_halo copy = matmul_copy(&run);
-    const uint64_t bytes = packed_bytes(&p, matmul_packs(&p, s));
-    gb_status status = gb_halo_copy(b, &copy);
-    if (status == GB_OK && !p.in_rows) status = gb_panel_pack(b, &p, &pack, 0, bytes);
+    const uint64_t packed = packed_bytes(&p, matmul_packs(&p, s));
+    gb_status status = prepare_matmul(b, &p, &copy, packed);
     if (status != GB_OK) return status;
 
     gb_place place[GB_MAX_STEP_IN + 1];
     for (int i = 0; i <= s->n_in; i++) {
         const gb_operand *o = i < s->n_in ? &s->in[i] : &s->out[0];
-        place[i] = (gb_place){.m = {0, 0, o->stride[r - 2]}, .n = o->stride[r - 1]};
+        const int64_t row = o->stride[r - 2];
+        place[i] = (gb_place){.m = {0, p.rows * row, row}, .n = o->stride[r - 1]};
     }
     gb_gk_begin(&k, b);
-    if (copy.copy)
+    if (p.rows_of_a)
+        gb_gk_scratch(&k, "a", 0, (int64_t)(turned_bytes(&p) / 4), GB_S_F32, GB_READ);
+    else if (copy.copy)
         gb_halo_bind(&k, "a", &copy);
     else
         gb_gk_operand(&k, "a", &s->in[0], GB_READ);
     if (p.in_rows)
-        gb_gk_operand(&k, "b", y, GB_READ);
+        gb_gk_operand(&k, "b", &s->in[1], GB_READ);
     else
-        gb_gk_packed(&k, "b", 0, (int64_t)(bytes / 4), GB_READ);
+        gb_gk_packed(&k, "b", 0, (int64_t)(packed / 4), GB_READ);
     gb_panel_bind_results(&k, s);
     gb_panel_define(&k, &p);
     gb_panel_result(&k, s, place);

@@ -215,6 +215,7 @@ static void define_block(gb_gk *k, const gb_fused *f)
 static void add_products_of_pixels(gb_gk *k, const gb_fused *f)
 {
     define_block(k, f);
+    gb_panel_rows(k, false);
     gb_gk_define(k, "M", "tiles");
     gb_gk_param(k, "A_M", f->rows);
     gb_gk_define(k, "A_K2", "1");
@@ -235,6 +236,7 @@ static void add_products_of_pixels(gb_gk *k, const gb_fused *f)
 static void add_products_of_filter(gb_gk *k, const gb_fused *f)
 {
     define_block(k, f);
+    gb_panel_rows(k, f->rows % f->p.rows == 0);
     gb_gk_define(k, "M", "rows");
     gb_gk_define(k, "A_M", "1");
     gb_gk_param(k, "A_K2", f->rows);

@@ -4,6 +4,8 @@
 #include "backends/gpu/panel.h"
 #include "backends/gpu/shaders.h"
 
+enum { B_IN_L2 = 512 << 10, A_IN_L2 = 256 << 10 }; /* bytes */
+
 int64_t gb_panel_width(const gb_panel *p)
 {
     return p->vectors * 16;
@@ -17,6 +19,11 @@ int64_t gb_panel_count(const gb_panel *p)
 int64_t gb_panel_k(const gb_panel *p)
 {
     return p->k[0] * p->k[1] * p->k[2];
+}
+
+static int64_t rows_of(const gb_panel *p)
+{
+    return p->rows_of_a ? p->rows_of_a : p->m[0] * p->m[1] * p->m[2];
 }
 
 /* The best block follows the width of the vector unit: 32 registers of 16 floats, or 16 of 8. */
@@ -69,12 +76,26 @@ static void walk_batch(gb_gk *k, gb_space batch)
     gb_space_walk(k, &batch, "BATCH", "");
 }
 
+/* A stride that compilers should know takes no register, and makes loops vectors. */
+static void stride(gb_gk *k, const char *name, int64_t v, int64_t known)
+{
+    if (v == known)
+        gb_gk_define(k, name, "%d", (int)known);
+    else
+        gb_gk_param(k, name, v);
+}
+
+void gb_panel_rows(gb_gk *k, bool side_by_side)
+{
+    gb_gk_define(k, "A_ROW(r)", side_by_side ? "(row[0] + (r))" : "row[r]");
+}
+
 void gb_panel_define(gb_gk *k, const gb_panel *p)
 {
     gb_gk_define(k, "ROWS", "%d", p->rows);
     gb_gk_define(k, "VECTORS", "%d", p->vectors);
     gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(p));
-    gb_gk_param(k, "M", p->m[0] * p->m[1] * p->m[2]);
+    gb_gk_param(k, "M", rows_of(p));
     gb_gk_param(k, "N", p->n);
     three(k, "M", p->m);
     three(k, "K", p->k);
@@ -82,9 +103,10 @@ void gb_panel_define(gb_gk *k, const gb_panel *p)
     gb_gk_param(k, "A_FIRST", p->a_first);
     gb_gk_param(k, "A_K0", p->a_k[0]);
     gb_gk_param(k, "A_K1", p->a_k[1]);
-    gb_gk_param(k, "A_K2", p->a_k[2]);
+    stride(k, "A_K2", p->a_k[2], 1);
     gb_gk_param(k, "B_PANEL", p->b_panel);
-    gb_gk_param(k, "B_STEP", p->b_step);
+    stride(k, "B_STEP", p->b_step, gb_panel_width(p));
+    gb_panel_rows(k, p->a_m[2] == 1 && p->m[2] % p->rows == 0);
     gb_gk_param(k, "IN_ROWS", p->in_rows);
     gb_gk_define(k, "NEXT_ROW",
                  "{ m2++; if (m2 == M2) { m2 = 0; m1++; "
@@ -94,12 +116,24 @@ void gb_panel_define(gb_gk *k, const gb_panel *p)
     gb_gk_param(k, "SHARE", p->share);
 }
 
+/* Tiles of rows that take a panel one after another. Where B fits the second-level cache, one: A's
+ * rows stay in L1. Else all of B comes from memory for each lot, whose rows of A should leave room
+ * for a panel in L2. */
+static int64_t lot_of(const gb_panel *p, int64_t tiles)
+{
+    const int64_t line = gb_panel_k(p) * 4;
+    if (gb_panel_count(p) * gb_panel_width(p) * line <= B_IN_L2) return 1;
+    const int64_t most = gb_max(8, gb_min(16, A_IN_L2 / (p->rows * line)));
+    return gb_div_up(tiles, gb_div_up(tiles, most));
+}
+
 gb_status gb_panel_finish(gb_gk *k, const gb_panel *p, const char *name)
 {
-    const int64_t tiles = gb_div_up(p->m[0] * p->m[1] * p->m[2], p->rows);
+    const int64_t tiles = gb_div_up(rows_of(p), p->rows);
     const int64_t panels = gb_panel_count(p), batch = gb_space_count(&p->batch);
-    /* panels first: rows of A are few and stay in L1, B comes from further caches in good time */
-    const int64_t groups[3] = {panels, tiles, batch};
+    const int64_t lot = lot_of(p, tiles);
+    const int64_t groups[3] = {panels * lot, gb_div_up(tiles, lot), batch};
+    gb_gk_param(k, "LOT", lot);
     return gb_gk_finish(k, name, gb_shader_panel, groups);
 }
 
@@ -165,13 +199,28 @@ void gb_panel_sums(gb_gk *k, const gb_panel *p)
 
 /* --- packing --- */
 
-/* Compilers make vectors of loops whose stride they know to be 1. */
-static void stride(gb_gk *k, const char *name, int64_t v)
+static gb_status pack(gb_gk *k, const gb_operand *from, const gb_pack *at, int64_t width,
+                      int64_t columns)
 {
-    if (v == 1)
-        gb_gk_define(k, name, "1");
-    else
-        gb_gk_param(k, name, v);
+    const int64_t depth = at->k[0] * at->k[1] * at->k[2], block = gb_max(1, 8192 / width);
+    const int64_t groups[3] = {gb_div_up(columns, width), gb_div_up(depth, block),
+                               gb_space_count(&at->batch)};
+    gb_gk_operand(k, "b", from, GB_READ);
+    gb_gk_define(k, "PANEL", "%d", (int)width);
+    gb_gk_param(k, "N", columns);
+    gb_gk_param(k, "K_BLOCK", block);
+    three(k, "K", at->k);
+    gb_gk_param(k, "B_K0", at->stride[0]);
+    gb_gk_param(k, "B_K1", at->stride[1]);
+    stride(k, "B_K2", at->stride[2], 1);
+    stride(k, "B_N", at->n, 1);
+    gb_gk_param(k, "B_FIRST", at->offset);
+    if (at->stride[2] == 1 && at->n != 1) {
+        gb_gk_define(k, "ALONG_K", "1");
+        if (from->storage == GB_S_F32) gb_gk_define(k, "SQUARES", "1");
+    }
+    walk_batch(k, at->batch);
+    return gb_gk_finish(k, "panel.pack", gb_shader_panel_pack, groups);
 }
 
 gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from, uint64_t offset,
@@ -179,22 +228,17 @@ gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *fro
 {
     gb_gk k;
     gb_gk_begin(&k, b);
-    const int64_t block = gb_max(1, 8192 / gb_panel_width(p)), batch = gb_space_count(&from->batch);
-    const int64_t groups[3] = {gb_panel_count(p), gb_div_up(gb_panel_k(p), block), batch};
-    gb_gk_param(&k, "PANEL", gb_panel_width(p));
-    gb_gk_operand(&k, "b", &b->step->in[1], GB_READ);
     gb_gk_packed(&k, "p", offset, (int64_t)(bytes / 4), GB_WRITE);
-    gb_gk_param(&k, "N", p->n);
-    gb_gk_param(&k, "K_BLOCK", block);
-    three(&k, "K", from->k);
-    gb_gk_param(&k, "B_K0", from->stride[0]);
-    gb_gk_param(&k, "B_K1", from->stride[1]);
-    stride(&k, "B_K2", from->stride[2]);
-    stride(&k, "B_N", from->n);
-    gb_gk_param(&k, "B_FIRST", from->offset);
-    if (from->stride[2] == 1 && from->n != 1) gb_gk_define(&k, "ALONG_K", "1");
-    walk_batch(&k, from->batch);
-    return gb_gk_finish(&k, "panel.pack", gb_shader_panel_pack, groups);
+    return pack(&k, &b->step->in[1], from, gb_panel_width(p), p->n);
+}
+
+gb_status gb_panel_pack_rows(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from,
+                             uint64_t bytes)
+{
+    gb_gk k;
+    gb_gk_begin(&k, b);
+    gb_gk_scratch(&k, "p", 0, (int64_t)(bytes / 4), GB_S_F32, GB_WRITE);
+    return pack(&k, &b->step->in[0], from, p->rows, rows_of(p));
 }
 
 gb_halo gb_halo_of(const gb_operand *image, const int64_t *out, const gb_window *v,

@@ -14,7 +14,8 @@ typedef struct gb_panel {  /* one product; strides count elements */
     bool in_rows; /* B is read where it lies: a last panel that is not whole begins earlier */
     int64_t shares; /* k[0] is cut into shares of share each, one batch item a share; 1: none */
     int64_t share;
-    int rows, vectors; /* of the register block */
+    int rows, vectors;   /* of the register block */
+    int64_t rows_of_a;   /* where m counts more, since the last block is not whole; else 0 */
     gb_space batch;
 } gb_panel;
 
@@ -22,6 +23,8 @@ int64_t gb_panel_width(const gb_panel *p);
 int64_t gb_panel_count(const gb_panel *p); /* panels */
 int64_t gb_panel_k(const gb_panel *p);
 void gb_panel_choose(gb_panel *p, const gb_gpu_caps *caps); /* rows and vectors */
+/* Where a block's rows of A begin; side by side they need one address. */
+void gb_panel_rows(gb_gk *k, bool side_by_side);
 /* The product's part of a kernel whose operands a and b are bound; then its launch. */
 void gb_panel_define(gb_gk *k, const gb_panel *p);
 gb_status gb_panel_finish(gb_gk *k, const gb_panel *p, const char *name);
@@ -39,7 +42,8 @@ void gb_panel_result(gb_gk *k, const gb_step *s, const gb_place *place);
 /* Instead: stores to o0, [batch][m][columns of whole panels]. */
 void gb_panel_sums(gb_gk *k, const gb_panel *p);
 
-typedef struct gb_pack { /* B before packing: p's k levels and columns, and an offset */
+typedef struct gb_pack { /* B, or A with its rows as columns, before packing: strides of k's levels
+                          * and of columns, and an offset */
     int64_t offset, k[3], stride[3], n;
     gb_space batch; /* operands b and p */
 } gb_pack;
@@ -47,6 +51,9 @@ typedef struct gb_pack { /* B before packing: p's k levels and columns, and an o
 /* Packs the step's in[1], to byte offset of what is packed. */
 gb_status gb_panel_pack(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from, uint64_t offset,
                         uint64_t bytes);
+/* Packs the step's in[0], rows as columns, p->rows a panel, to the start of the scratch. */
+gb_status gb_panel_pack_rows(gb_gpu_builder *b, const gb_panel *p, const gb_pack *from,
+                             uint64_t bytes);
 
 /* An image as the window walks it: with its halo, spread where a strided gradient needs it. */
 typedef struct gb_halo {

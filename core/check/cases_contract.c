@@ -8,7 +8,7 @@ static const char *const products[] = {
     "MatMul 3x5x7 7x2", "MatMul 3x5x7 3x7x2", "MatMul 5x7 3x7x2", "MatMul 2x1x4x5 3x5x6", "MatMul 2x3x4x5 2x3x5x6", "MatMul 2x3x5 5",
     "MatMul 4 2x4x3", "MatMul 3x0 0x4", "MatMul 0x3 3x4", "MatMul 3x4 4x0", "* MatMul 65x130 130x67", "MatMul 64x64 64x64",
     "MatMul 128x33 33x129", "MatMul 16x300 300x17", "MatMul 1x500 500x130", "MatMul 130x500 500x1", "MatMul 2x600 600x3",
-    "MatMul 33x65 65x97", "* Gemm 5x7 7x3 3", "Gemm 5x7 7x3", "Gemm 7x5 7x3 5x3 transA=1", "Gemm 5x7 3x7 3 transB=1",
+    "MatMul 33x65 65x97", "MatMul 3x40x13 3x13x150", "MatMul 200x520 520x300", "* Gemm 5x7 7x3 3", "Gemm 5x7 7x3", "Gemm 7x5 7x3 5x3 transA=1", "Gemm 5x7 3x7 3 transB=1",
     "Gemm 7x5 3x7 5x1 transA=1 transB=1", "Gemm 5x7 7x3 scalar alpha=0.5 beta=2", "Gemm 5x7 7x3 1x3 alpha=-1 beta=0.25",
     "Gemm 1x130 130x70 70", "Gemm 70x65 65x66 70x66", "Gemm 128x784 128x784 128 transB=1 alpha=0.1",
     "Transpose 7x5; MatMul $ 7x3", "Transpose 5x3x7 perm=1,0,2; MatMul $ 3x7x2", "Slice 9x11 i64{1,2} i64{8,9} i64{0,1} i64{1,1}; MatMul $ 7x4",

@@ -127,27 +127,32 @@ static gb_gpu_program *program_of(gb_step *s)
     return gb_test_gpu_program(&plan, true);
 }
 
-static gb_step product(int64_t m, int64_t n, int64_t k, bool transposed)
+static gb_step product(int64_t m, int64_t n, int64_t k, bool turned_a, bool turned_b)
 {
+    const int turned[2] = {1, 0};
     gb_step s = {.kind = GB_STEP_MATMUL, .path = "test", .n_in = 2, .n_out = 1};
-    s.in[0] = operand(2, (const int64_t[2]){m, k}, NULL);
-    s.in[1] = operand(2, (const int64_t[2]){k, n}, transposed ? (const int[2]){1, 0} : NULL);
+    s.in[0] = operand(2, (const int64_t[2]){m, k}, turned_a ? turned : NULL);
+    s.in[1] = operand(2, (const int64_t[2]){k, n}, turned_b ? turned : NULL);
     s.out[0] = operand(2, (const int64_t[2]){m, n}, NULL);
     return s;
 }
 
-static void few_rows_take_b_where_it_lies(void **state)
+/* A launch for the product, one for each factor that is copied. */
+static void factors_are_copied_where_many_walk_them(void **state)
 {
     (void)state;
     const struct {
         gb_step step;
         int launches;
-    } cases[] = {{product(128, 90, 512, false), 1},
-                 {product(128, 90, 512, true), 2},
-                 {product(4096, 90, 512, false), 2},
-                 {product(128, 10, 512, false), 2},
-                 {product(128, 4096, 4096, false), 2}};
-    for (int i = 0; i < 5; i++) {
+    } cases[] = {{product(32, 90, 512, false, false), 1},
+                 {product(32, 90, 512, false, true), 2},
+                 {product(4096, 90, 512, false, false), 2},
+                 {product(32, 10, 512, false, false), 2},
+                 {product(32, 4096, 4096, false, false), 2},
+                 {product(32, 40, 512, true, false), 1},
+                 {product(32, 512, 512, true, false), 2},
+                 {product(512, 512, 32, true, true), 3}};
+    for (int i = 0; i < 8; i++) {
         gb_step s = cases[i].step;
         gb_gpu_program *p = program_of(&s);
         assert_int_equal(p->n_launches, cases[i].launches);
@@ -187,7 +192,7 @@ static void long_columns_are_summed_side_by_side(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
-                                       cmocka_unit_test(few_rows_take_b_where_it_lies),
+                                       cmocka_unit_test(factors_are_copied_where_many_walk_them),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};

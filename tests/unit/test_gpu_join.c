@@ -136,9 +136,9 @@ static void time_is_that_of_turns(void **state)
     (void)state;
     make_up(&m, 1);
     for (int i = 0; i < STEPS; i++) {
-        m.step[i].in[0] = matrix(i / 2 * 2, 512, 512);
+        m.step[i].in[0] = matrix(i / 2 * 2, 32, 512);
         m.step[i].in[1] = matrix(BUFFERS - 1, 512, 512);
-        m.step[i].out[0] = matrix(i / 2 * 2 + (i % 2 ? 1 : 2), 512, 512);
+        m.step[i].out[0] = matrix(i / 2 * 2 + (i % 2 ? 1 : 2), 32, 512);
         m.step[i].flops = 2e6;
     }
     gb_gpu_program *program = gb_test_gpu_program(&m.plan, false);
