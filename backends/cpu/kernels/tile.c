@@ -22,6 +22,15 @@ INLINE void write_row(float *c, const vec *acc, int vectors, int cols, bool accu
     for (int j = 0; j < cols; j++) c[j] = accumulate ? c[j] + wide[j] : wide[j];
 }
 
+/* Steps of k ahead of the one at hand whose part of B is asked for: B comes from a cache that takes
+ * hundreds of cycles to answer, and what fetches ahead by itself begins anew with every panel. */
+enum { ROWS_AHEAD = 256 / LANES, COLUMNS_AHEAD = 128 / LANES };
+
+INLINE void ask_for(const float *b, int vectors)
+{
+    UNROLL for (int i = 0; i < vectors * LANES; i += 16) __builtin_prefetch(b + i, 0, 3);
+}
+
 INLINE void rows_kernel(const tile_out *out, const float *const *a, const int64_t *offset,
                         int64_t segments, int64_t run, const float *b, int64_t ldb, int rows,
                         int vectors)
@@ -33,6 +42,7 @@ INLINE void rows_kernel(const tile_out *out, const float *const *a, const int64_
 #pragma GCC unroll 2
         for (int64_t k = 0; k < run; k++, b += ldb) {
             vec b0 = load(b), b1 = vectors > 1 ? load(b + LANES) : b0;
+            ask_for(b + ROWS_AHEAD * ldb, vectors);
             UNROLL for (int i = 0; i < rows; i++)
             {
                 float x = p[i][k];
@@ -57,6 +67,7 @@ INLINE void columns_kernel(const tile_out *out, const float *a, const float *b,
 #pragma GCC unroll 2
             for (int64_t k = 0; k < steps->count[2]; k++, pa += a_step, pb += b_step) {
                 vec b0 = load(pb), b1 = vectors > 1 ? load(pb + LANES) : b0;
+                ask_for(pb + COLUMNS_AHEAD * b_step, vectors);
                 UNROLL for (int i = 0; i < rows; i++)
                 {
                     float x = pa[i];

@@ -6,7 +6,7 @@
 #include "backends/cpu/kernels/transpose.h"
 #include "backends/cpu/kernels/winograd.h"
 
-enum { TASKS_WANTED = 32, TASKS_MIN = 8, TILES_MAX = 192, DEPTH = 256, AHEAD = 2 };
+enum { TASKS_WANTED = 32, TASKS_MIN = 8, TILES_MAX = 192, DEPTH = 256 };
 /* Tiles of a task, as measured: more where the filters do not fit the caches, as every task reads
  * them all; fewer where a tile has twice as many products. */
 enum { TILES_MIN = 24, TILES_MIN_FAR = 512 / LANES, TILES_MIN_STRIDED = 12 };
@@ -101,6 +101,7 @@ typedef struct {
     const winograd *p;
     const gb_contraction_args *args;
     float *filters, *zeros, *workers;
+    int64_t ahead; /* tasks until a worker's next */
 } job;
 
 /* ---- filters ---- */
@@ -151,6 +152,7 @@ typedef struct {
     float *v, *products;
     const float **rows_from; /* by tile, of the first product */
     float **rows_to;
+    winograd_ahead in, out;
     float *c; /* element c0 of the result, or of what is rounded to it */
     int64_t c0;
 } unit;
@@ -195,14 +197,13 @@ WINOGRAD void transform_inputs(const job *j, const unit *u, winograd_form f, gb_
 {
     const int reads = winograd_reads(f), advance = winograd_advance(f);
     const winograd *p = j->p;
-    int64_t tile = 0, image = p->h * p->w * p->c, ahead = AHEAD * advance - p->pad_x;
+    int64_t tile = 0, image = p->h * p->w * p->c;
     winograd_image source = {type, j->args->a, j->zeros, p->h, p->w, p->c, p->c};
     source.pixels = real_at(type, source.pixels, u->image0 * image);
     for (int64_t i = 0; i < u->images; i++, source.pixels = real_at(type, source.pixels, image))
         for (int64_t row = u->row0; row < u->row0 + u->rows; row++)
             for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
                 int64_t y0 = row * advance - p->pad_y;
-                winograd_prefetch(&source, advance, reads, y0, x * advance + ahead);
                 winograd_square_at(winograd_input_1d, f, reads, &source, y0, x * advance - p->pad_x,
                                    u->v + tile * p->ldv, p->stride_v);
             }
@@ -224,8 +225,8 @@ WINOGRAD void transform_input(const job *j, const unit *u, winograd_form f)
 }
 
 /* One product of all tiles, from channel k0 on, for one panel of outputs. */
-static void multiply_product(const winograd *p, const unit *u, int64_t product, int64_t panel,
-                             int64_t k0, const float *filter)
+static void multiply_product(const winograd *p, unit *u, int64_t product, int64_t panel, int64_t k0,
+                             const float *filter)
 {
     int64_t strips = ceil_div(u->tiles, TILE_ROWS), col = panel * TILE_COLS, done = 0;
     int64_t cols = min_of(TILE_COLS, round_up(p->o - col, LANES));
@@ -234,12 +235,14 @@ static void multiply_product(const winograd *p, const unit *u, int64_t product, 
     for (int64_t s = 0; s < strips; s++, done += out.rows) {
         out.rows = (int)(u->tiles * (s + 1) / strips - done);
         out.c = u->rows_to + done;
+        winograd_bring(&u->out, true);
+        winograd_bring(&u->in, false);
         LEVEL(gb_tile_rows)(&out, u->rows_from + done, &offset, 1, depth, filter, TILE_COLS);
     }
 }
 
 /* All products with the filter of row i and column k of their square. */
-static void multiply(const job *j, const unit *u, int i, int k)
+static void multiply(const job *j, unit *u, int i, int k)
 {
     const winograd *p = j->p;
     int side = winograd_products(p->form), filters = winograd_filters(p->form);
@@ -252,17 +255,6 @@ static void multiply(const job *j, const unit *u, int i, int k)
                                  filter + (panel * p->c + k0) * TILE_COLS);
 }
 
-/* Asks for the lines of that tile, to be written. */
-static void prefetch_output(const winograd *p, const unit *u, const float *image, int64_t y0,
-                            int64_t x0)
-{
-    int64_t y1 = min_of(y0 + p->makes, p->oh), x1 = min_of(x0 + p->makes, p->ow);
-    for (int64_t y = y0; y < y1; y++)
-        for (int64_t x = x0; x < x1; x++)
-            for (int64_t o = 0; o < u->cols; o += 16)
-                __builtin_prefetch(image + (y * p->ow + x) * p->o + u->col0 + o, 1, 2);
-}
-
 WINOGRAD void transform_outputs(const job *j, const unit *u, winograd_form f)
 {
     const int makes = winograd_makes(f);
@@ -272,7 +264,6 @@ WINOGRAD void transform_outputs(const job *j, const unit *u, winograd_form f)
     for (int64_t i = 0; i < u->images; i++, to += image)
         for (int64_t y = u->row0; y < u->row0 + u->rows; y++)
             for (int64_t x = 0; x < p->tiles_w; x++, tile++) {
-                prefetch_output(p, u, to, y * makes, (x + 1) * makes);
                 transform_output(p, u, f, u->products + tile * p->ldm, to, y * makes, x * makes);
             }
 }
@@ -290,9 +281,8 @@ static void finish(const job *j, const unit *u)
         real_write(p->c_type, j->args->c, at + i * p->o, c + i * p->o, u->cols);
 }
 
-WINOGRAD void do_unit(const job *j, winograd_form f, int64_t task, int worker)
+static unit unit_of(const winograd *p, int64_t task)
 {
-    const winograd *p = j->p;
     int64_t block = task % p->column_blocks, part = task / p->column_blocks;
     unit u = {.image0 = part / p->bands * p->images,
               .row0 = part % p->bands * p->band,
@@ -302,6 +292,36 @@ WINOGRAD void do_unit(const job *j, winograd_form f, int64_t task, int worker)
     u.cols = min_of(u.panel1 * TILE_COLS, p->o) - u.col0;
     u.images = min_of(p->images, p->n - u.image0);
     u.rows = min_of(p->band, p->tiles_h - u.row0);
+    return u;
+}
+
+/* What the unit will write, and what the one will read that this worker probably does next. */
+WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t next)
+{
+    const winograd *p = j->p;
+    const int64_t calls = p->products * (u->panel1 - u->panel0) * ceil_div(p->c, DEPTH) *
+                          ceil_div(u->tiles, TILE_ROWS);
+    int64_t size = p->c_type == GB_REAL_F32 ? 4 : 2;
+    int64_t y0 = u->row0 * p->makes, y1 = min_of(y0 + u->rows * p->makes, p->oh);
+    int64_t first = (u->image0 * p->oh + y0) * p->ow;
+    u->out = winograd_ahead_of((char *)j->args->c + (first * p->o + u->col0) * size,
+                               u->images > 1 ? u->images * p->oh * p->ow : (y1 - y0) * p->ow,
+                               p->o * size, u->cols * size, calls);
+    unit n = unit_of(p, next);
+    if (n.image0 >= p->n || n.rows <= 0) return;
+    size = p->type == GB_REAL_F32 ? 4 : 2;
+    y0 = clamp(n.row0 * winograd_advance(f) - p->pad_y, 0, p->h);
+    y1 = clamp((n.row0 + n.rows) * winograd_advance(f) + winograd_reads(f), 0, p->h);
+    first = (n.image0 * p->h + y0) * p->w;
+    u->in = winograd_ahead_of((char *)j->args->a + first * p->c * size,
+                              n.images > 1 ? n.images * p->h * p->w : (y1 - y0) * p->w, p->c * size,
+                              p->c * size, calls);
+}
+
+WINOGRAD void do_unit(const job *j, winograd_form f, int64_t task, int worker)
+{
+    const winograd *p = j->p;
+    unit u = unit_of(p, task);
     if (u.rows <= 0) return;
     u.v = j->workers + worker * p->worker_floats;
     u.products = u.v + p->products * p->stride_v;
@@ -318,6 +338,7 @@ WINOGRAD void do_unit(const job *j, winograd_form f, int64_t task, int worker)
         u.rows_to[i] = u.products + i * p->ldm;
     }
     transform_input(j, &u, f);
+    look_ahead(j, &u, f, task + j->ahead);
     for (int i = 0; i < winograd_filters(f); i++)
         for (int k = 0; k < winograd_filters(f); k++) multiply(j, &u, i, k);
     transform_outputs(j, &u, f);
@@ -361,6 +382,7 @@ static void run_for(const gb_contraction_plan *plan, const gb_contraction_args *
 {
     winograd p = winograd_of(&plan->problem, m);
     job j = {&p, args, args->scratch, NULL, NULL};
+    j.ahead = gb_pool_workers(plan->cpu.pool);
     j.zeros = j.filters + p.filters * p.stride_u;
     j.workers = j.zeros + p.zeros;
     memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));

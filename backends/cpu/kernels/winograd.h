@@ -111,20 +111,29 @@ WINOGRAD void winograd_square_at(winograd_1d one, winograd_form f, int size,
     }
 }
 
-/* Asks for the pixels of that square that the one `advance` to its left does not share, into the
- * second level of cache: rows of an image often collide in the first. */
-static inline void winograd_prefetch(const winograd_image *g, int advance, int size, int64_t y0,
-                                     int64_t x0)
+/* Pixels of an image that are brought into the second level of cache while products are made: these
+ * leave the memory idle, transforms wait for it. */
+typedef struct winograd_ahead {
+    const char *pixel; /* the next one */
+    int64_t pixels;    /* that are left */
+    int64_t step, bytes;
+    int64_t each; /* pixels for a tile of products */
+} winograd_ahead;
+
+static inline winograd_ahead winograd_ahead_of(const void *first, int64_t pixels, int64_t step,
+                                               int64_t bytes, int64_t tiles)
 {
-    int64_t y1 = min_of(y0 + size, g->h), x1 = min_of(x0 + size, g->w);
-    x0 += x0 < 0 ? 0 : size - advance;
-    for (int64_t y = y0 < 0 ? 0 : y0; y < y1; y++)
-        for (int64_t x = x0 < 0 ? 0 : x0; x < x1; x++) {
-            const char *pixel =
-                (const char *)real_at(g->type, g->pixels, (y * g->w + x) * g->pixel);
-            int64_t bytes = g->channels * (g->type == GB_REAL_F32 ? 4 : 2);
-            for (int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(pixel + b, 0, 2);
-        }
+    return (winograd_ahead){first, pixels, step, bytes, ceil_div(pixels, tiles)};
+}
+
+static inline void winograd_bring(winograd_ahead *a, const bool write)
+{
+    for (int64_t i = min_of(a->each, a->pixels); i > 0; i--, a->pixels--, a->pixel += a->step)
+        for (int64_t b = 0; b < a->bytes; b += 64)
+            if (write)
+                __builtin_prefetch(a->pixel + b, 1, 2);
+            else
+                __builtin_prefetch(a->pixel + b, 0, 2);
 }
 
 /* Gradients of strided images are made from tiles that begin with an odd pixel (counted with the

@@ -8,13 +8,7 @@
 
 #include "backends/cpu/kernels/winograd.h"
 
-enum {
-    CHANNELS = 128 /* of a block */,
-    TILES_MIN = 64,
-    TILES_MAX = 128,
-    TASKS_WANTED = 16,
-    AHEAD = 2
-};
+enum { CHANNELS = 128 /* of a block */, TILES_MIN = 64, TILES_MAX = 128, TASKS_WANTED = 16 };
 #define PARTS_BYTES (24 << 20) /* of all transformed dw together */
 
 typedef struct {
@@ -85,6 +79,7 @@ typedef struct {
 typedef struct {
     int64_t o0, o1, c0, c1;
     float *x, *dy, *dw;
+    winograd_ahead next_x, next_dy; /* of the tiles after those at hand */
     bool accumulate;
 } unit;
 
@@ -115,10 +110,6 @@ WINOGRAD void transform_tiles(const job *j, const unit *u, winograd_form f, gb_r
     int64_t top = p->d.pad_top, left = p->d.pad_left;
     for (int64_t i = 0; i < count; i++) {
         place at = place_of(j, u, type, first + i);
-        place next = place_of(j, u, type, min_of(first + i + AHEAD, p->tiles - 1));
-        winograd_prefetch(&next.x, advance, reads, next.ty * advance - top,
-                          next.tx * advance - left);
-        winograd_prefetch(&next.dy, m, m, next.ty * m, next.tx * m);
         winograd_square_at(winograd_input_1d, f, reads, &at.x, at.ty * advance - top,
                            at.tx * advance - left, u->x + i * p->ldx, p->stride_x);
         winograd_square_at(winograd_output_gradient_1d, f, m, &at.dy, at.ty * m, at.tx * m,
@@ -142,7 +133,7 @@ WINOGRAD void transform(const job *j, const unit *u, winograd_form f, int64_t fi
 }
 
 /* The sum over all products that have the filter of row i and column k of their square. */
-static void multiply(const plan *p, const unit *u, int i, int k, int64_t tiles)
+static void multiply(const plan *p, unit *u, int i, int k, int64_t tiles)
 {
     int64_t side = winograd_products(p->form), first = i * side + k;
     const float *x = u->x + first * p->stride_x, *dy = u->dy + first * p->stride_y;
@@ -159,8 +150,37 @@ static void multiply(const plan *p, const unit *u, int i, int k, int64_t tiles)
             for (int64_t r = o; r < until; r++) c[r - o] = dw + (u->o0 + r) * p->ldw + u->c0;
             tile_out out = {c, col, (int)(until - o), (int)min_of(TILE_COLS, width - col),
                             u->accumulate};
+            winograd_bring(&u->next_x, false);
+            winograd_bring(&u->next_dy, false);
             LEVEL(gb_tile_columns)(&out, dy + o, x + col, &steps);
         }
+}
+
+/* Rows of an image and of those that follow it, of the channels at hand. */
+static winograd_ahead rows_ahead(const winograd_image *g, int64_t first, int64_t end, int64_t calls)
+{
+    int64_t size = g->type == GB_REAL_F32 ? 4 : 2;
+    return winograd_ahead_of(real_at(g->type, g->pixels, first * g->w * g->pixel),
+                             (end - first) * g->w, g->pixel * size, g->channels * size, calls);
+}
+
+/* What the `count` tiles from `first` on will read. */
+WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t first, int64_t count)
+{
+    const plan *p = j->p;
+    const gb_conv_dims *d = &p->d;
+    const int m = winograd_m(f), reads = winograd_reads(f), advance = winograd_advance(f);
+    u->next_x = u->next_dy = (winograd_ahead){0};
+    if (count <= 0) return;
+    int64_t last = first + count - 1, image = p->tiles_w * p->tiles_h;
+    int64_t images = last / image - first / image;
+    int64_t calls =
+        p->filters * ceil_div(u->o1 - u->o0, TILE_ROWS) * ceil_div(u->c1 - u->c0, TILE_COLS);
+    place from = place_of(j, u, p->type, first), to = place_of(j, u, p->type, last);
+    int64_t y0 = from.ty * advance - d->pad_top, y1 = to.ty * advance - d->pad_top + reads;
+    u->next_x = rows_ahead(&from.x, y0 < 0 ? 0 : y0, images * d->h + min_of(y1, d->h), calls);
+    u->next_dy =
+        rows_ahead(&from.dy, from.ty * m, images * d->oh + min_of(to.ty * m + m, d->oh), calls);
 }
 
 WINOGRAD void do_task(const job *j, winograd_form f, int64_t task, int worker)
@@ -179,6 +199,7 @@ WINOGRAD void do_task(const job *j, winograd_form f, int64_t task, int worker)
     do { /* once at least: an empty sum is zero */
         int64_t count = min_of(p->run, last - first);
         transform(j, &u, f, first, count);
+        look_ahead(j, &u, f, first + count, min_of(p->run, last - first - count));
         for (int i = 0; i < winograd_filters(f); i++)
             for (int k = 0; k < winograd_filters(f); k++) multiply(p, &u, i, k, count);
         u.accumulate = true;
