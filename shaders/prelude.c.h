@@ -179,6 +179,8 @@ static inline GB_VEC gb_vec_from_bf16(const ushort *p)
 #define GB_VEC_PUT(v, array, i) *(GB_VEC *)((array) + (i)) = v
 #define GB_VEC_FMA(x, v, acc) ((x) * (v) + (acc))
 #define GB_VEC_CHOOSE(mask, v, w) ((GB_VEC)GB_IVEC_CHOOSE(mask, (GB_IVEC)(v), (GB_IVEC)(w)))
+#define GB_PREFETCH(p) ((void)(p))
+#define GB_STEPS_AHEAD 0
 #define GB_VEC_LOW(v, w) gb_vec_merge(v, w, 0)
 #define GB_VEC_HIGH(v, w) gb_vec_merge(v, w, GB_VEC_WIDTH / 2)
 static inline GB_VEC gb_vec_merge(GB_VEC v, GB_VEC w, int first)
