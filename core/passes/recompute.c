@@ -32,7 +32,8 @@ typedef struct choice {
     double cost;   /* of all copies, see cost_of */
 } choice;
 
-/* Time of a node, in bytes of memory traffic: a float operation is worth a tenth of one. */
+/* Time of a node, in bytes of memory traffic: a float operation is worth a
+ * twenty-fifth of one (convolutions by Winograd's algorithm beside steps that wait for memory). */
 static double cost_of(const gb_graph *g, const gb_node *n)
 {
     double bytes = 0, flops = 0, out = (double)gb_shape_count(gb_shape_ptr(g, n->out[0]));
@@ -51,7 +52,7 @@ static double cost_of(const gb_graph *g, const gb_node *n)
         const gb_shape *w = gb_shape_ptr(g, n->in[1]);
         flops = 2 * out * (double)(w->dim[1] * w->dim[2] * w->dim[3]);
     }
-    return bytes + flops / 10;
+    return bytes + flops / 25;
 }
 
 static const gb_node *maker(const choice *c, gb_value root)
