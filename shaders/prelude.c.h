@@ -181,12 +181,12 @@ static inline GB_VEC gb_vec_from_bf16(const ushort *p)
 #define GB_VEC_CHOOSE(mask, v, w) ((GB_VEC)GB_IVEC_CHOOSE(mask, (GB_IVEC)(v), (GB_IVEC)(w)))
 #define GB_PREFETCH(p) ((void)(p))
 #define GB_STEPS_AHEAD 0
-#define GB_VEC_LOW(v, w) gb_vec_merge(v, w, 0)
-#define GB_VEC_HIGH(v, w) gb_vec_merge(v, w, GB_VEC_WIDTH / 2)
-static inline GB_VEC gb_vec_merge(GB_VEC v, GB_VEC w, int first)
+#define GB_VEC_LOW(v, w) gb_vec_merge(&(v), &(w), 0)
+#define GB_VEC_HIGH(v, w) gb_vec_merge(&(v), &(w), GB_VEC_WIDTH / 2)
+static inline GB_VEC gb_vec_merge(const GB_VEC *v, const GB_VEC *w, int first)
 {
     GB_VEC r;
-    for (int l = 0; l < GB_VEC_WIDTH; l++) r[l] = (l % 2 ? w : v)[first + l / 2];
+    for (int l = 0; l < GB_VEC_WIDTH; l++) r[l] = (*(l % 2 ? w : v))[first + l / 2];
     return r;
 }
 typedef int GB_IVEC __attribute__((vector_size(64), aligned(4)));

@@ -205,9 +205,10 @@ static gb_status lower_product(gb_gpu_builder *b, const gb_winograd *w, int64_t 
 bool gb_winograd_applies(const gb_gpu_caps *caps, const gb_step *step)
 {
     gb_winograd w;
-    return !gb_gpu_wide_items(caps) && gb_winograd_suits(step, 32, 16) &&
-           plan_any(&w, caps, step) && (!caps->max_binding || w.bytes <= caps->max_binding) &&
-           w.bytes / 4 <= INT32_MAX && w.tiles.grid[1] <= caps->max_groups[1] &&
+    return !gb_gpu_wide_items(caps) && step->u.conv.stride[0] == 1 &&
+           gb_winograd_suits(step, 32, 16) && plan_any(&w, caps, step) &&
+           (!caps->max_binding || w.bytes <= caps->max_binding) && w.bytes / 4 <= INT32_MAX &&
+           w.tiles.grid[1] <= caps->max_groups[1] &&
            w.chunk * w.tiles.grid[0] <= caps->max_groups[0];
 }
 
@@ -263,7 +264,7 @@ gb_status gb_lower_winograd_filter(gb_gpu_builder *b)
     gb_winograd w;
     plan_any(&w, b->caps, s);
     const gb_transform data = gb_winograd_data(w.tiles.t),
-                       gradient = gb_winograd_filter(w.tiles.t, w.tiles.t->side);
+                       gradient = gb_winograd_gradient(w.tiles.t);
     gb_status status = GB_OK;
     for (int64_t first = 0; first < w.tiles.images && status == GB_OK; first += w.chunk) {
         const int64_t count = gb_min(w.chunk, w.tiles.images - first);
@@ -273,6 +274,6 @@ gb_status gb_lower_winograd_filter(gb_gpu_builder *b)
         if (status == GB_OK)
             status = lower_product(b, &w, gb_winograd_count(&w.tiles, count), first > 0);
     }
-    const gb_winograd_sums sums = {.at = w.c_at, .shares = 1, .m = w.m, .n = w.n, .pitch = w.n};
+    const gb_winograd_shares sums = {.at = w.c_at, .shares = 1, .m = w.m, .n = w.n, .pitch = w.n};
     return status == GB_OK ? gb_winograd_join(b, &sums, (uint32_t)w.lanes) : status;
 }

@@ -66,6 +66,12 @@ static void set_tiles(gb_fused *f, int64_t tiles)
     f->tiles = gb_div_up(gb_div_up(f->all_tiles, chunks), f->p.rows) * f->p.rows;
 }
 
+/* Tiles of strided convolutions have twice the places. */
+static int large(const gb_fused *f)
+{
+    return f->all.places > f->all.filters ? 2 : 1;
+}
+
 static int64_t chunks_of(const gb_fused *f)
 {
     return gb_div_up(f->all_tiles, f->tiles);
@@ -91,10 +97,10 @@ static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
     plan_tiles(f, caps, s);
     const int64_t wanted = TURNS_WANTED * cores(caps), places = f->all.places;
-    const int64_t filters = places * f->all_rows * f->all_columns * 4;
+    const int64_t filters = f->all.filters * f->all_rows * f->all_columns * 4;
     const int64_t fit = TURN_BYTES / (4 * places * (f->all_rows + f->all_columns));
     set_tiles(f, clamp(gb_min(fit, f->all_tiles / wanted),
-                       filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN, TILES_MAX));
+                       (filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN) / large(f), TILES_MAX));
     set_blocks(f, 1, clamp(gb_div_up(wanted / 2, chunks_of(f)), 1, gb_panel_count(&f->p)));
     f->turns = chunks_of(f) * f->column_blocks;
     f->a_place = f->tiles * f->rows + PAD;
@@ -106,7 +112,7 @@ static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
     f->workers = gb_min(f->turns, each * cores(caps));
     f->shares = 1;
     f->bytes = gb_float_bytes(f->workers * f->slot);
-    f->packed = gb_float_bytes(places * f->b_place);
+    f->packed = gb_float_bytes(f->all.filters * f->b_place);
 }
 
 /* The filter's gradient: rows are the image's channels, columns the output's, k is tiles. A worker
@@ -114,12 +120,12 @@ static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
 {
     plan_tiles(f, caps, s);
-    const int64_t places = f->all.places;
+    const int64_t places = f->all.places, filters = f->all.filters;
     if (f->p.rows == 12 && f->all_rows % 12)
         f->p.rows = 8; /* there are few rows, and no tail of them */
     f->sums_place = f->all_rows * f->all_columns;
-    set_tiles(f, clamp(f->all_rows, TILES_OF_SUMS / 2, TILES_OF_SUMS));
-    const int64_t fit = gb_max(1, SUMS_BYTES / (places * f->sums_place * 4));
+    set_tiles(f, clamp(f->all_rows, TILES_OF_SUMS / 2, TILES_OF_SUMS) / large(f));
+    const int64_t fit = gb_max(1, SUMS_BYTES / (filters * f->sums_place * 4));
     set_blocks(f, gb_div_up(f->all_rows, CHANNELS_OF_SUMS),
                gb_div_up(f->all_columns, CHANNELS_OF_SUMS));
     f->shares = clamp(gb_div_up(WORKERS_OF_SUMS, blocks_of(f)), 1, gb_min(fit, chunks_of(f)));
@@ -134,7 +140,7 @@ static void plan_filter(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
     f->b_place = f->tiles * f->columns + PAD;
     f->slot = f->b_at + places * f->b_place;
     f->sums_at = (int64_t)gb_float_bytes(f->workers * f->slot) / 4;
-    f->bytes = gb_float_bytes(f->sums_at + f->shares * places * f->sums_place);
+    f->bytes = gb_float_bytes(f->sums_at + f->shares * filters * f->sums_place);
 }
 
 static void plan_any(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
@@ -203,6 +209,7 @@ static void define_block(gb_gk *k, const gb_fused *f)
     gb_gk_define(k, "VECTORS", "%d", f->p.vectors);
     gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(&f->p));
     gb_gk_define(k, "PLACES", "%d", (int)f->all.places);
+    gb_winograd_places(k, f->all.t);
     gb_gk_define(k, "K0_COUNT", "1");
     gb_gk_define(k, "K1", "1");
     gb_gk_define(k, "A_K0", "0");
@@ -230,11 +237,14 @@ static void add_products_of_pixels(gb_gk *k, const gb_fused *f)
     gb_gk_param(k, "O_PLACE", f->c_place);
     gb_gk_param(k, "O_M", f->columns);
     gb_gk_define(k, "ADD_SUMS", "0");
+    gb_gk_define(k, "B_OF(place_)", "FILTER_OF(place_)");
+    gb_gk_define(k, "O_OF(place_)", "(place_)");
     gb_gk_part(k, gb_shader_winograd_product);
 }
 
 static void add_products_of_filter(gb_gk *k, const gb_fused *f)
 {
+    const gb_tiling *t = f->all.t;
     define_block(k, f);
     gb_panel_rows(k, f->rows % f->p.rows == 0);
     gb_gk_define(k, "M", "rows");
@@ -246,12 +256,17 @@ static void add_products_of_filter(gb_gk *k, const gb_fused *f)
     gb_gk_define(k, "B_FIRST", "slot + MEMORY");
     gb_gk_define(k, "B_PANEL", "PANEL");
     gb_gk_param(k, "B_STEP", f->columns);
-    gb_gk_scratch(k, "o", (uint64_t)f->sums_at * 4, f->shares * f->all.places * f->sums_place,
+    gb_gk_scratch(k, "o", (uint64_t)f->sums_at * 4, f->shares * f->all.filters * f->sums_place,
                   GB_S_F32, GB_READ | GB_WRITE);
     gb_gk_param(k, "O_PLACE", f->sums_place);
     gb_gk_param(k, "O_M", f->all_columns);
-    gb_gk_define(k, "O_FIRST", "share * PLACES * O_PLACE + r0 * O_M + c0");
-    gb_gk_define(k, "ADD_SUMS", "turn >= WORKERS");
+    gb_gk_define(k, "O_FIRST", "share * FILTERS * O_PLACE + r0 * O_M + c0");
+    gb_gk_define(k, "FILTERS", "%d", (int)f->all.filters);
+    /* of the places that share a filter the first one may be the first of all */
+    gb_gk_define(k, "ADD_SUMS", "turn >= WORKERS || place / %d >= %d || place %% %d >= %d", t->full,
+                 t->filters, t->full, t->filters);
+    gb_gk_define(k, "B_OF(place_)", "(place_)");
+    gb_gk_define(k, "O_OF(place_)", "FILTER_OF(place_)");
     gb_gk_part(k, gb_shader_winograd_product);
 }
 
@@ -311,18 +326,17 @@ gb_status gb_lower_winograd_fused_filter(gb_gpu_builder *b)
     const gb_step *s = b->step;
     gb_fused f;
     plan_any(&f, b->caps, s);
-    const gb_transform data = gb_winograd_data(f.all.t),
-                       gradient = gb_winograd_filter(f.all.t, f.all.t->side);
+    const gb_transform data = gb_winograd_data(f.all.t), gradient = gb_winograd_gradient(f.all.t);
     gb_gk k;
     begin_turns(&k, b, &f);
     add_image(&k, &f, &s->in[0], &data, f.all.pad, true);
     add_image(&k, &f, &s->in[1], &gradient, NULL, false);
     add_products_of_filter(&k, &f);
     gb_status status = finish_turns(&k, &f);
-    const gb_winograd_sums sums = {.at = (uint64_t)f.sums_at * 4,
-                                   .shares = f.shares,
-                                   .m = f.all_rows,
-                                   .n = f.p.n,
-                                   .pitch = f.all_columns};
+    const gb_winograd_shares sums = {.at = (uint64_t)f.sums_at * 4,
+                                     .shares = f.shares,
+                                     .m = f.all_rows,
+                                     .n = f.p.n,
+                                     .pitch = f.all_columns};
     return status == GB_OK ? gb_winograd_join(b, &sums, 1) : status;
 }

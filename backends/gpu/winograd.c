@@ -9,27 +9,134 @@
 #include "backends/gpu/value.h"
 #include "backends/gpu/window.h"
 
-static const gb_tiling f2 = {
-    2, 4, {0, 1, -1}, {1, 0.5, 0.5}, {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}}};
-static const gb_tiling f4 = {4,
-                             6,
-                             {0, 1, -1, 2, -2},
-                             {1.0 / 4, -1.0 / 6, -1.0 / 6, 1.0 / 24, 1.0 / 24},
-                             {{4, 0, -5, 0, 1, 0},
-                              {0, -4, -4, 1, 1, 0},
-                              {0, 4, -4, -1, 1, 0},
-                              {0, -2, -1, 2, 1, 0},
-                              {0, 2, -1, -2, 1, 0},
-                              {0, 4, 0, -5, 0, 1}}};
+static const gb_tiling unit2 = {
+    .side = 2,
+    .reads = 4,
+    .step = 2,
+    .full = 4,
+    .filters = 4,
+    .point = {0, 1, -1},
+    .scale = {1, 0.5, 0.5},
+    .data = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, -1, 0, 1}},
+};
+static const gb_tiling unit4 = {
+    .side = 4,
+    .reads = 6,
+    .step = 4,
+    .full = 6,
+    .filters = 6,
+    .point = {0, 1, -1, 2, -2},
+    .scale = {1.0 / 4, -1.0 / 6, -1.0 / 6, 1.0 / 24, 1.0 / 24},
+    .data = {{4, 0, -5, 0, 1, 0},
+             {0, -4, -4, 1, 1, 0},
+             {0, 4, -4, -1, 1, 0},
+             {0, -2, -1, 2, 1, 0},
+             {0, 2, -1, -2, 1, 0},
+             {0, 4, 0, -5, 0, 1}},
+};
 
-gb_transform gb_winograd_data(const gb_tiling *t)
+/* Stride 2: F(2, 2) at 0, 1 and infinity, F(4, 2) at 0, 1, -1, 2 and infinity, of the even pixels;
+ * then the odd ones as they are. */
+#define FILTER_2                                                                                   \
+    {                                                                                              \
+        {1, 0, 0}, {1, 0, 1}, {0, 0, 1},                                                           \
+        {                                                                                          \
+            0, 1, 0                                                                                \
+        }                                                                                          \
+    }
+#define FILTER_4                                                                                   \
+    {                                                                                              \
+        {1.0 / 2, 0, 0}, {-1.0 / 2, 0, -1.0 / 2}, {-1.0 / 6, 0, 1.0 / 6}, {1.0 / 6, 0, 1.0 / 3},   \
+            {0, 0, 1},                                                                             \
+        {                                                                                          \
+            0, 1, 0                                                                                \
+        }                                                                                          \
+    }
+static const gb_tiling strided2 = {
+    .side = 2,
+    .reads = 5,
+    .step = 4,
+    .full = 5,
+    .filters = 4,
+    .data = {{1, 0, -1}, {0, 0, 1}, {0, 0, 1, 0, -1}, {0, 1}, {0, 0, 0, 1}},
+    .filter = FILTER_2,
+    .result = {{1, 1, 0, 1}, {0, 1, -1, 0, 1}},
+};
+static const gb_tiling strided4 = {
+    .side = 4,
+    .reads = 9,
+    .step = 8,
+    .full = 9,
+    .filters = 6,
+    .data = {{2, 0, -1, 0, -2, 0, 1},
+             {0, 0, -2, 0, -1, 0, 1},
+             {0, 0, 2, 0, -3, 0, 1},
+             {0, 0, -1, 0, 0, 0, 1},
+             {0, 0, 2, 0, -1, 0, -2, 0, 1},
+             {0, 1},
+             {0, 0, 0, 1},
+             {0, 0, 0, 0, 0, 1},
+             {0, 0, 0, 0, 0, 0, 0, 1}},
+    .filter = FILTER_4,
+    .result = {{1, 1, 1, 1, 0, 1},
+               {0, 1, -1, 2, 0, 0, 1},
+               {0, 1, 1, 4, 0, 0, 0, 1},
+               {0, 1, -1, 8, 1, 0, 0, 0, 1}},
+};
+/* The gradient of the image: odd pixels are F(m, 2) of the result's gradient, even ones products
+ * with tap 1. A tile begins with an even pixel of the image, whose padding is odd. */
+static const gb_tiling spread2 = {
+    .side = 4,
+    .reads = 3,
+    .step = 2,
+    .full = 5,
+    .filters = 4,
+    .data = {{1, -1, 0}, {0, 1, 0}, {0, 1, -1}, {1, 0, 0}, {0, 1, 0}},
+    .filter = FILTER_2,
+    .result = {{0, 0, 0, 1}, {1, 1}, {0, 0, 0, 0, 1}, {0, 1, -1}},
+};
+static const gb_tiling spread4 = {
+    .side = 8,
+    .reads = 5,
+    .step = 4,
+    .full = 9,
+    .filters = 6,
+    .data = {{2, -1, -2, 1, 0},
+             {0, -2, -1, 1, 0},
+             {0, 2, -3, 1, 0},
+             {0, -1, 0, 1, 0},
+             {0, 2, -1, -2, 1},
+             {1, 0, 0, 0, 0},
+             {0, 1, 0, 0, 0},
+             {0, 0, 1, 0, 0},
+             {0, 0, 0, 1, 0}},
+    .filter = FILTER_4,
+    .result = {{0, 0, 0, 0, 0, 1},
+               {1, 1, 1, 1},
+               {0, 0, 0, 0, 0, 0, 1},
+               {0, 1, -1, 2},
+               {0, 0, 0, 0, 0, 0, 0, 1},
+               {0, 1, 1, 4},
+               {0, 0, 0, 0, 0, 0, 0, 0, 1},
+               {0, 1, -1, 8, 1}},
+};
+
+static bool has_points(const gb_tiling *t)
 {
-    gb_transform m = {.rows = t->full, .columns = t->full};
-    memcpy(m.v, t->data, sizeof m.v);
-    return m;
+    return t->full == t->filters;
 }
 
-gb_transform gb_winograd_filter(const gb_tiling *t, int n)
+static gb_transform transposed(const gb_transform *m)
+{
+    gb_transform r = {.rows = m->columns, .columns = m->rows};
+    for (int i = 0; i < r.rows; i++)
+        for (int j = 0; j < r.columns; j++) r.v[i][j] = m->v[j][i];
+    return r;
+}
+
+/* Powers of the points times their scales, for n values from the left: what is multiplied with the
+ * data. */
+static gb_transform to_points(const gb_tiling *t, int n)
 {
     gb_transform m = {.rows = t->full, .columns = n};
     for (int i = 0; i < t->full - 1; i++) {
@@ -40,7 +147,7 @@ gb_transform gb_winograd_filter(const gb_tiling *t, int n)
     return m;
 }
 
-gb_transform gb_winograd_result(const gb_tiling *t, int n)
+static gb_transform from_points(const gb_tiling *t, int n)
 {
     gb_transform m = {.rows = n, .columns = t->full};
     for (int j = 0; j < t->full - 1; j++) {
@@ -49,6 +156,41 @@ gb_transform gb_winograd_result(const gb_tiling *t, int n)
     }
     m.v[n - 1][t->full - 1] = 1;
     return m;
+}
+
+gb_transform gb_winograd_data(const gb_tiling *t)
+{
+    gb_transform m = {.rows = t->full, .columns = t->reads};
+    memcpy(m.v, t->data, sizeof t->data);
+    return m;
+}
+
+gb_transform gb_winograd_filter(const gb_tiling *t)
+{
+    gb_transform m = {.rows = t->filters, .columns = GB_WINOGRAD_TAPS};
+    if (has_points(t)) return to_points(t, GB_WINOGRAD_TAPS);
+    for (int i = 0; i < m.rows; i++) memcpy(m.v[i], t->filter[i], sizeof t->filter[i]);
+    return m;
+}
+
+gb_transform gb_winograd_result(const gb_tiling *t)
+{
+    gb_transform m = {.rows = t->side, .columns = t->full};
+    if (has_points(t)) return from_points(t, t->side);
+    memcpy(m.v, t->result, sizeof t->result);
+    return m;
+}
+
+gb_transform gb_winograd_gradient(const gb_tiling *t)
+{
+    const gb_transform m = gb_winograd_result(t);
+    return has_points(t) ? to_points(t, t->side) : transposed(&m);
+}
+
+gb_transform gb_winograd_sums(const gb_tiling *t)
+{
+    const gb_transform m = gb_winograd_filter(t);
+    return has_points(t) ? from_points(t, GB_WINOGRAD_TAPS) : transposed(&m);
 }
 
 /* --- the text of transforms --- */
@@ -89,7 +231,9 @@ void gb_winograd_define(gb_gk *k, const gb_transform *m)
 
 const gb_tiling *gb_winograd_tiling(const gb_step *s)
 {
-    return s->fast ? &f4 : &f2;
+    if (s->u.conv.stride[0] == 1) return s->fast ? &unit4 : &unit2;
+    if (s->kind == GB_STEP_CONV_INPUT) return s->fast ? &spread4 : &spread2;
+    return s->fast ? &strided4 : &strided2;
 }
 
 gb_tiles gb_winograd_tiles(const gb_step *s)
@@ -101,10 +245,13 @@ gb_tiles gb_winograd_tiles(const gb_step *s)
                   .images = y->dim[0],
                   .grid = {gb_div_up(y->dim[2], t->side), gb_div_up(y->dim[3], t->side)},
                   .places = (int64_t)t->full * t->full,
+                  .filters = (int64_t)t->filters * t->filters,
                   .channels = {x->dim[1], y->dim[1]}};
     for (int d = 0; d < 2; d++) {
         const int64_t pad = s->u.conv.pad[d];
-        w.pad[d] = s->kind == GB_STEP_CONV_INPUT ? GB_WINOGRAD_TAPS - 1 - pad : pad;
+        w.pad[d] = s->kind != GB_STEP_CONV_INPUT ? pad
+                   : s->u.conv.stride[d] == 1    ? GB_WINOGRAD_TAPS - 1 - pad
+                                                 : -(pad / 2);
     }
     return w;
 }
@@ -120,10 +267,12 @@ bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
     const bool filter = step->kind == GB_STEP_CONV_FILTER;
     const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
     if (!gb_not_empty(x) || !gb_not_empty(y)) return false;
-    for (int d = 0; d < 2; d++)
-        if (v->kernel[d] != GB_WINOGRAD_TAPS || v->stride[d] != 1 || v->dilation[d] != 1 ||
-            v->pad[d] >= GB_WINOGRAD_TAPS)
+    for (int d = 0; d < 2; d++) {
+        if (v->kernel[d] != GB_WINOGRAD_TAPS || v->dilation[d] != 1 ||
+            v->pad[d] >= GB_WINOGRAD_TAPS || v->stride[d] != v->stride[0] || v->stride[d] > 2)
             return false;
+        if (v->stride[d] == 2 && step->kind == GB_STEP_CONV_INPUT && v->pad[d] != 1) return false;
+    }
     if (v->groups != 1 || x->dim[1] % multiple || y->dim[1] % multiple || x->dim[1] < least ||
         y->dim[1] < least)
         return false;
@@ -152,7 +301,7 @@ void gb_winograd_image(gb_gk *k, const gb_tiles *w, const gb_operand *x, const g
                        const int64_t *pad)
 {
     define_side(k, x, m->columns, m->rows);
-    gb_gk_param(k, "STEP", w->t->side);
+    gb_gk_param(k, "STEP", pad ? w->t->step : w->t->side);
     gb_gk_param(k, "PAD_H", pad ? pad[0] : 0);
     gb_gk_param(k, "PAD_W", pad ? pad[1] : 0);
     gb_gk_param(k, "X_N", x->stride[0]);
@@ -163,11 +312,21 @@ void gb_winograd_image(gb_gk *k, const gb_tiles *w, const gb_operand *x, const g
 
 void gb_winograd_results(gb_gk *k, const gb_step *s, const gb_tiles *w)
 {
-    const gb_transform m = gb_winograd_result(w->t, w->t->side);
+    const gb_transform m = gb_winograd_result(w->t);
     define_side(k, &s->out[0], m.rows, m.columns);
     gb_gk_define(k, "PUT(i_, v_)", "SPREAD(v_, pixel, (i_) * WIDE)");
     gb_winograd_define(k, &m);
     gb_gk_image_result(k, s);
+}
+
+void gb_winograd_places(gb_gk *k, const gb_tiling *t)
+{
+    if (t->full == t->filters)
+        gb_gk_define(k, "FILTER_OF(place_)", "(place_)");
+    else
+        gb_gk_define(k, "FILTER_OF(place_)",
+                     "(min((place_) / %d, %d) * %d + min((place_) %% %d, %d))", t->full,
+                     t->filters - 1, t->filters, t->full, t->filters - 1);
 }
 
 gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
@@ -179,11 +338,11 @@ gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
     const int64_t depth = step->in[0].dim[1], n = step->out[0].dim[1];
     const int64_t pitch = width ? gb_div_up(n, width) * width : n;
     const gb_tiling *t = gb_winograd_tiling(step);
-    const gb_transform m = gb_winograd_filter(t, GB_WINOGRAD_TAPS);
+    const gb_transform m = gb_winograd_filter(t);
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_operand(&k, "w", f, GB_READ);
-    gb_gk_packed(&k, "u", 0, t->full * t->full * depth * pitch, GB_WRITE);
+    gb_gk_packed(&k, "u", 0, t->filters * t->filters * depth * pitch, GB_WRITE);
     gb_gk_define(&k, "FULL", "%d", m.rows);
     gb_value_define(&k, width ? GB_WIDE : GB_ONE);
     if (width) { /* an item has a panel, or a column */
@@ -219,18 +378,19 @@ gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
                         (const int64_t[3]){groups, gb_div_up(depth, block), 1});
 }
 
-gb_status gb_winograd_join(gb_gpu_builder *b, const gb_winograd_sums *sums, uint32_t lanes)
+gb_status gb_winograd_join(gb_gpu_builder *b, const gb_winograd_shares *sums, uint32_t lanes)
 {
     const bool wide = lanes == 1;
     const gb_value_width width = wide ? GB_WIDE : GB_ONE;
     const gb_tiling *t = gb_winograd_tiling(b->step);
-    const gb_transform m = gb_winograd_result(t, GB_WINOGRAD_TAPS);
+    const gb_transform m = gb_winograd_sums(t);
     const int span = wide ? 64 : 1; /* memory is read in runs, or takes several times as long */
     const int64_t block = wide ? 16 : 8, place = sums->m * sums->pitch;
     gb_gk k;
     gb_gk_begin(&k, b);
     gb_gk_local(&k, lanes, 1, 1);
-    gb_gk_scratch(&k, "t", sums->at, sums->shares * t->full * t->full * place, GB_S_F32, GB_READ);
+    gb_gk_scratch(&k, "t", sums->at, sums->shares * t->filters * t->filters * place, GB_S_F32,
+                  GB_READ);
     gb_gk_operand(&k, "o0", &b->step->out[0], GB_WRITE);
     gb_gk_define(&k, "FULL", "%d", m.columns);
     gb_gk_define(&k, "BLOCK", "%d", (int)block);

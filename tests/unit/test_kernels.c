@@ -336,6 +336,8 @@ static void workers_take_turns(void **state)
         assert_int_equal(run_winograd(dev, "36x16x16x16 to 16", "winograd_fused"), 3);
         assert_int_equal(run_winograd(dev, "1x144x7x8 to 160", "winograd_fused"), 3);
         assert_int_equal(run_winograd(dev, "1x136x8x7 to 137", "winograd_fused"), 3);
+        assert_int_equal(run_winograd(dev, "36x16x16x16 to 32", "winograd_fused"), 3);
+        assert_int_equal(run_winograd(dev, "1x136x15x14 to 137", "winograd_fused"), 3);
     }
 }
 
