@@ -294,6 +294,8 @@ static void define_side(gb_gk *k, const gb_operand *image, int side, int full)
     gb_gk_param(k, "HEIGHT", image->dim[2]);
     gb_gk_param(k, "WIDTH", image->dim[3]);
     gb_gk_define(k, "SIDE", "%d", side);
+    /* beyond the registers, unrolled text only takes compilers longer */
+    gb_gk_define(k, "TILE_UNROLL", full > 6 ? "" : "GB_UNROLL");
     gb_gk_define(k, "FULL", "%d", full);
 }
 
