@@ -193,9 +193,13 @@ ushort gb_to_bf16(float x)
 }
 
 // Vectors, for variants that are made for drivers on CPUs. PoCL's vstore16 is four stores.
-#ifdef __clang__
-#define GB_PREFETCH(p) __builtin_prefetch((__global const void *)(p), 0, 3)
 #define GB_STEPS_AHEAD 16
+#if defined(__clang__) && !defined(__SPIR__)
+#define GB_PREFETCH(p) __builtin_prefetch((__global const void *)(p), 0, 3)
+#else
+#define GB_PREFETCH(p)
+#endif
+#ifdef __clang__
 #define GB_PUT_OF(scalar, space)                                                               \
     void __attribute__((overloadable)) gb_vec_put(scalar##16 v, space scalar *p)               \
     {                                                                                          \
