@@ -11,7 +11,7 @@
 #include "backends/gpu/frame.h"
 #include "backends/gpu/manifest.h"
 
-enum { MAX_LAUNCHES = 96, MAX_PARTS = 24, MAX_BUFFERS = 48, MAX_WORDS = 12000 };
+enum { MAX_LAUNCHES = 96, MAX_PARTS = 32, MAX_BUFFERS = 48, MAX_WORDS = 12000 };
 
 /* Longer ones do not feel the start, and would be built again for every company they are in. */
 #define LONG_WORK 1e8
