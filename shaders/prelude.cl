@@ -193,6 +193,7 @@ ushort gb_to_bf16(float x)
 }
 
 // Vectors, for variants that are made for drivers on CPUs. PoCL's vstore16 is four stores.
+// What is so many steps of k ahead is asked for; Oclgrind, which runs SPIR, cannot.
 #define GB_STEPS_AHEAD 16
 #if defined(__clang__) && !defined(__SPIR__)
 #define GB_PREFETCH(p) __builtin_prefetch((__global const void *)(p), 0, 3)

@@ -99,8 +99,9 @@ static void plan_pixels(gb_fused *f, const gb_gpu_caps *caps, const gb_step *s)
     const int64_t wanted = TURNS_WANTED * cores(caps), places = f->all.places;
     const int64_t filters = f->all.filters * f->all_rows * f->all_columns * 4;
     const int64_t fit = TURN_BYTES / (4 * places * (f->all_rows + f->all_columns));
-    set_tiles(f, clamp(gb_min(fit, f->all_tiles / wanted),
-                       (filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN) / large(f), TILES_MAX));
+    set_tiles(f,
+              clamp(gb_min(fit, f->all_tiles / wanted),
+                    (filters > FILTERS_BYTES ? TILES_MIN_FAR : TILES_MIN) / large(f), TILES_MAX));
     set_blocks(f, 1, clamp(gb_div_up(wanted / 2, chunks_of(f)), 1, gb_panel_count(&f->p)));
     f->turns = chunks_of(f) * f->column_blocks;
     f->a_place = f->tiles * f->rows + PAD;
@@ -205,11 +206,13 @@ static void add_image(gb_gk *k, const gb_fused *f, const gb_operand *x, const gb
 
 static void define_block(gb_gk *k, const gb_fused *f)
 {
+    const gb_tiling *t = f->all.t;
     gb_gk_define(k, "ROWS", "%d", f->p.rows);
     gb_gk_define(k, "VECTORS", "%d", f->p.vectors);
     gb_gk_define(k, "PANEL", "%d", (int)gb_panel_width(&f->p));
     gb_gk_define(k, "PLACES", "%d", (int)f->all.places);
-    gb_winograd_places(k, f->all.t);
+    gb_gk_define(k, "FILTER_OF(place_)", "(min((place_) / %d, %d) * %d + min((place_) %% %d, %d))",
+                 t->full, t->filters - 1, t->filters, t->full, t->filters - 1);
     gb_gk_define(k, "K0_COUNT", "1");
     gb_gk_define(k, "K1", "1");
     gb_gk_define(k, "A_K0", "0");

@@ -321,16 +321,6 @@ void gb_winograd_results(gb_gk *k, const gb_step *s, const gb_tiles *w)
     gb_gk_image_result(k, s);
 }
 
-void gb_winograd_places(gb_gk *k, const gb_tiling *t)
-{
-    if (t->full == t->filters)
-        gb_gk_define(k, "FILTER_OF(place_)", "(place_)");
-    else
-        gb_gk_define(k, "FILTER_OF(place_)",
-                     "(min((place_) / %d, %d) * %d + min((place_) %% %d, %d))", t->full,
-                     t->filters - 1, t->filters, t->full, t->filters - 1);
-}
-
 gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes)
 {
     const gb_step *step = b->step;

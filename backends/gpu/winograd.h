@@ -64,8 +64,6 @@ void gb_winograd_grid(gb_gk *k, const gb_tiles *w);
 void gb_winograd_image(gb_gk *k, const gb_tiles *w, const gb_operand *x, const gb_transform *m,
                        const int64_t *pad);
 void gb_winograd_results(gb_gk *k, const gb_step *s, const gb_tiles *w);
-/* FILTER_OF(place), a number below filters. */
-void gb_winograd_places(gb_gk *k, const gb_tiling *t);
 /* Transforms the filter, in[1] of the step, to what is packed: [filter][panel][k][width], or, where
  * width is 0, [filter][k][column]. */
 gb_status gb_winograd_taps(gb_gpu_builder *b, int64_t width, uint32_t lanes);

@@ -96,6 +96,17 @@ def on_device(device, folder):
     check(f"{device}: the trace opens", not problem, problem)
 
 
+def one_launch(device):
+    """On a CPU the parts of a small network start together: each start costs a percent of a step."""
+    kinds = subprocess.run([TOOL, "devices", "--json"], capture_output=True, text=True, timeout=300)
+    kind = {d["id"]: d["kind"] for d in json.loads(kinds.stdout)["devices"]}[device]
+    if not device.startswith("opencl") or kind != "software":
+        return
+    done = profile(ROOT / "tests/bench/recipes/mlp.yaml", "--device", device, "--steps", "3", "--json")
+    kernels = json.loads(done.stdout).get("kernels")
+    check(f"{device}: the MLP is one launch", kernels == 1, kernels)
+
+
 def text():
     done = profile(RECIPE, "--device", "cpu", *SMALL, "--top", "3", COLUMNS="90")
     lines = done.stdout.splitlines()
@@ -116,6 +127,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for device in DEVICES:
             on_device(device, Path(folder))
+            one_launch(device)
     text()
     finish()
 

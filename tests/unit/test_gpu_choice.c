@@ -160,6 +160,25 @@ static void factors_are_copied_where_many_walk_them(void **state)
     }
 }
 
+/* Where B is larger than a second-level cache, lots of rows take a panel one after another. */
+static void large_b_comes_once_for_many_rows(void **state)
+{
+    (void)state;
+    gb_step s[2] = {product(512, 256, 512, false, false), product(512, 1024, 1024, false, false)};
+    int64_t panels[2], lot[2];
+    for (int i = 0; i < 2; i++) {
+        gb_gpu_program *p = program_of(&s[i]);
+        const gb_gpu_launch *l = &p->launch[p->n_launches - 1];
+        panels[i] = s[i].out[0].dim[1] / 16;
+        lot[i] = l->groups[0] / panels[i];
+        assert_int_equal(l->groups[0] % panels[i], 0);
+        assert_true(lot[i] * l->groups[1] * 6 >= 512); /* rows of a block */
+        gb_gpu_program_destroy(&p);
+    }
+    assert_int_equal(lot[0], 1);
+    assert_true(lot[1] >= 8);
+}
+
 /* 8192 columns: 128 an item, or four times 16. */
 static void long_columns_are_summed_side_by_side(void **state)
 {
@@ -193,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
                                        cmocka_unit_test(factors_are_copied_where_many_walk_them),
+        cmocka_unit_test(large_b_comes_once_for_many_rows),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};

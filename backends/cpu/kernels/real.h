@@ -21,9 +21,14 @@ typedef uint16_t half_vec __attribute__((vector_size(2 * LANES)));
 typedef uint32_t bits_vec __attribute__((vector_size(4 * LANES)));
 
 /* Element i of an operand. */
+REAL int64_t real_bytes(gb_real type)
+{
+    return type == GB_REAL_F32 ? 4 : 2;
+}
+
 REAL const float *real_at(gb_real type, const float *p, int64_t i)
 {
-    return (const float *)((const char *)p + i * (type == GB_REAL_F32 ? 4 : 2));
+    return (const float *)((const char *)p + i * real_bytes(type));
 }
 
 REAL vec widen_f16(half_vec h)

@@ -299,23 +299,20 @@ static unit unit_of(const winograd *p, int64_t task)
 WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t next)
 {
     const winograd *p = j->p;
-    const int64_t calls = p->products * (u->panel1 - u->panel0) * ceil_div(p->c, DEPTH) *
+    const int64_t tiles = p->products * (u->panel1 - u->panel0) * ceil_div(p->c, DEPTH) *
                           ceil_div(u->tiles, TILE_ROWS);
-    int64_t size = p->c_type == GB_REAL_F32 ? 4 : 2;
+    winograd_image c = {
+        p->c_type, real_at(p->c_type, j->args->c, u->col0), NULL, p->oh, p->ow, u->cols, p->o};
     int64_t y0 = u->row0 * p->makes, y1 = min_of(y0 + u->rows * p->makes, p->oh);
-    int64_t first = (u->image0 * p->oh + y0) * p->ow;
-    u->out = winograd_ahead_of((char *)j->args->c + (first * p->o + u->col0) * size,
-                               u->images > 1 ? u->images * p->oh * p->ow : (y1 - y0) * p->ow,
-                               p->o * size, u->cols * size, calls);
+    int64_t first = u->image0 * p->oh + y0, rows = u->images > 1 ? u->images * p->oh : y1 - y0;
+    u->out = winograd_rows_ahead(&c, first, first + rows, tiles);
     unit n = unit_of(p, next);
     if (n.image0 >= p->n || n.rows <= 0) return;
-    size = p->type == GB_REAL_F32 ? 4 : 2;
+    winograd_image a = {p->type, j->args->a, NULL, p->h, p->w, p->c, p->c};
     y0 = clamp(n.row0 * winograd_advance(f) - p->pad_y, 0, p->h);
     y1 = clamp((n.row0 + n.rows) * winograd_advance(f) + winograd_reads(f), 0, p->h);
-    first = (n.image0 * p->h + y0) * p->w;
-    u->in = winograd_ahead_of((char *)j->args->a + first * p->c * size,
-                              n.images > 1 ? n.images * p->h * p->w : (y1 - y0) * p->w, p->c * size,
-                              p->c * size, calls);
+    first = n.image0 * p->h + y0, rows = n.images > 1 ? n.images * p->h : y1 - y0;
+    u->in = winograd_rows_ahead(&a, first, first + rows, tiles);
 }
 
 WINOGRAD void do_unit(const job *j, winograd_form f, int64_t task, int worker)

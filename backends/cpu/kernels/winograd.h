@@ -120,10 +120,13 @@ typedef struct winograd_ahead {
     int64_t each; /* pixels for a tile of products */
 } winograd_ahead;
 
-static inline winograd_ahead winograd_ahead_of(const void *first, int64_t pixels, int64_t step,
-                                               int64_t bytes, int64_t tiles)
+/* Rows [first, end) of an image, or of those that follow it, for so many tiles of products. */
+static inline winograd_ahead winograd_rows_ahead(const winograd_image *g, int64_t first,
+                                                 int64_t end, int64_t tiles)
 {
-    return (winograd_ahead){first, pixels, step, bytes, ceil_div(pixels, tiles)};
+    int64_t pixels = (end - first) * g->w, bytes = real_bytes(g->type);
+    return (winograd_ahead){(const char *)real_at(g->type, g->pixels, first * g->w * g->pixel),
+                            pixels, g->pixel * bytes, g->channels * bytes, ceil_div(pixels, tiles)};
 }
 
 static inline void winograd_bring(winograd_ahead *a, const bool write)

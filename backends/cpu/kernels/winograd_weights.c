@@ -156,14 +156,6 @@ static void multiply(const plan *p, unit *u, int i, int k, int64_t tiles)
         }
 }
 
-/* Rows of an image and of those that follow it, of the channels at hand. */
-static winograd_ahead rows_ahead(const winograd_image *g, int64_t first, int64_t end, int64_t calls)
-{
-    int64_t size = g->type == GB_REAL_F32 ? 4 : 2;
-    return winograd_ahead_of(real_at(g->type, g->pixels, first * g->w * g->pixel),
-                             (end - first) * g->w, g->pixel * size, g->channels * size, calls);
-}
-
 /* What the `count` tiles from `first` on will read. */
 WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t first, int64_t count)
 {
@@ -178,9 +170,10 @@ WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t first, 
         p->filters * ceil_div(u->o1 - u->o0, TILE_ROWS) * ceil_div(u->c1 - u->c0, TILE_COLS);
     place from = place_of(j, u, p->type, first), to = place_of(j, u, p->type, last);
     int64_t y0 = from.ty * advance - d->pad_top, y1 = to.ty * advance - d->pad_top + reads;
-    u->next_x = rows_ahead(&from.x, y0 < 0 ? 0 : y0, images * d->h + min_of(y1, d->h), calls);
-    u->next_dy =
-        rows_ahead(&from.dy, from.ty * m, images * d->oh + min_of(to.ty * m + m, d->oh), calls);
+    u->next_x =
+        winograd_rows_ahead(&from.x, y0 < 0 ? 0 : y0, images * d->h + min_of(y1, d->h), calls);
+    u->next_dy = winograd_rows_ahead(&from.dy, from.ty * m,
+                                     images * d->oh + min_of(to.ty * m + m, d->oh), calls);
 }
 
 WINOGRAD void do_task(const job *j, winograd_form f, int64_t task, int worker)
