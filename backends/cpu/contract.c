@@ -259,12 +259,13 @@ static void run_epilogue(void *ctx, float *c, int64_t row0, int64_t rows, int64_
     gb_tile_env env = r->env;
     char scratch[gb_tile_scratch_bytes(x->epilogue)] __attribute__((aligned(64)));
     bool whole = cols == x->columns && ldc == cols;
+    gb_tile_begin(x->epilogue, scratch);
     for (int64_t i = 0; i < rows; i += whole ? rows : 1) {
         int64_t start = r->first + (row0 + i) * x->columns + col0;
         /* The space is dense from element 0 on: place c so that `start` is its block. */
         env.in[0] = env.out[0] = c + i * ldc - start;
-        gb_tile_run(x->epilogue, &env, start, start + (whole ? rows * cols : cols), scratch, NULL,
-                    NULL);
+        gb_tile_range(x->epilogue, &env, start, start + (whole ? rows * cols : cols), scratch, NULL,
+                      NULL);
     }
 }
 

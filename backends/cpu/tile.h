@@ -59,4 +59,8 @@ typedef void (*gb_tile_after)(void *ctx, int64_t start, int64_t n, const void *c
 void gb_tile_run(const gb_tile_prog *prog, const gb_tile_env *env, int64_t start, int64_t end,
                  void *scratch, gb_tile_after after, void *ctx);
 
+/* The same in two steps, for many short ranges: what a scratch needs once, and each range. */
+void gb_tile_begin(const gb_tile_prog *prog, void *scratch);
+void gb_tile_range(const gb_tile_prog *prog, const gb_tile_env *env, int64_t start, int64_t end,
+                   void *scratch, gb_tile_after after, void *ctx);
 #endif

@@ -102,8 +102,7 @@ static void move_to(const gb_tile_prog *p, const gb_tile_env *env, int64_t start
     }
 }
 
-void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, int64_t end,
-                 void *scratch, gb_tile_after after, void *ctx)
+void gb_tile_begin(const gb_tile_prog *p, void *scratch)
 {
     void **at = scratch;
     char *slots = (char *)scratch + pointers_bytes(p);
@@ -114,6 +113,12 @@ void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, i
         else if (v->place == GB_AT_SLOT)
             at[i] = slots + (size_t)v->index * (size_t)p->tile * 4;
     }
+}
+
+void gb_tile_range(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, int64_t end,
+                   void *scratch, gb_tile_after after, void *ctx)
+{
+    void **at = scratch;
     while (start < end) {
         int64_t phase = start % p->tile, n = p->tile - phase;
         if (n > end - start) n = end - start;
@@ -126,4 +131,11 @@ void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, i
         }
         start += n;
     }
+}
+
+void gb_tile_run(const gb_tile_prog *p, const gb_tile_env *env, int64_t start, int64_t end,
+                 void *scratch, gb_tile_after after, void *ctx)
+{
+    gb_tile_begin(p, scratch);
+    gb_tile_range(p, env, start, end, scratch, after, ctx);
 }

@@ -76,6 +76,8 @@ static const gemm_case gemms[] = {
     {0, 4, 5, {1, 1}, 0, 0, 0},   {200, 130, 40, {1, 1}, 0, 0, 0}, {24, 33, 2100, {1, 1}, 1, 0, 0},
     {100, 520, 515, {1, 1}, 0, 1, 0}, /* panels packed by their tasks, k in two parts */
     {40, 70, 21, {4, 5}, 1, 0, 0}, {300, 33, 530, {1, 1}, 1, 1, 0}, {16, 640, 30, {1, 1}, 0, 1, 0},
+    {1600, 300, 5, {1, 1}, 0, 0, 0}, /* finished a few panels at a time */
+    {512, 70, 19, {1, 1}, 1, 0, 0},  /* rows of A side by side, that collide in a cache */
 };
 /* clang-format on */
 

@@ -15,7 +15,8 @@ enum {
     PART_DEPTH = 1024, /* least k of a part */
     THIN = 4,          /* up to so many rows or columns are dot products */
     BLOCK_FLOATS = 65536, /* of A in a task that packs its own panels: a part of L2 */
-    PANELS_WANTED = 16    /* for such tasks to be enough */
+    PANELS_WANTED = 16,   /* for such tasks to be enough */
+    FINISHED_COLS = 128   /* of a block that an epilogue takes at a time: long rows, in L1 or L2 */
 };
 
 enum { BLOCK_ROWS = BLOCK_TILES * TILE_ROWS };
@@ -32,10 +33,11 @@ typedef struct {
     int64_t parts_floats, panel_floats, block_floats, worker_floats;
 } gemm;
 
-/* Rows that far apart fall into one set of the L1 cache and push each other out. */
-static bool collides(int64_t stride)
+/* Lines that far apart fall into few sets of the L1 cache and push each other out: one of each row
+ * that a tile has, or of each k, of which there are many more. */
+static bool collides(const gb_gemm_dims *d)
 {
-    return stride * (int64_t)sizeof(float) % 4096 == 0;
+    return d->a_col == 1 ? d->a_row % 1024 == 0 : d->a_col % 512 == 0;
 }
 
 /* A panel that one or two tasks read is packed by them: it stays in their own cache. */
@@ -65,9 +67,9 @@ static void plan_layouts(gemm *g)
     g->b_batches = g->b_in_place || g->b_by_task
                        ? 0
                        : (d->b_batch[0] ? d->batch[0] : 1) * (d->b_batch[1] ? d->batch[1] : 1);
-    int64_t far = d->a_col == 1 ? d->a_row : d->a_col, depth = min_of(d->k, BLOCK_DEPTH);
+    int64_t depth = min_of(d->k, BLOCK_DEPTH);
     g->a_in_place = g->type == GB_REAL_F32 && (d->a_col == 1 || d->a_row == 1) &&
-                    !(d->n > TILE_COLS && collides(far));
+                    !(d->n > TILE_COLS && collides(d));
     int64_t rows = ceil_div(d->m, g->row_blocks);
     g->a_ld = round_up(d->a_col == 1 ? depth : rows, 16) + 16;
     if (g->b_by_task) g->panel_floats = depth * TILE_COLS;
@@ -252,19 +254,24 @@ static void do_tile(const block *k, const tile_out *out, int64_t row)
 static void do_block(const job *j, block *k, sink *s)
 {
     int64_t count = k->row1 - k->row0, tiles = ceil_div(count, TILE_ROWS), n = j->g->d.n;
+    int64_t done = k->panel0 * TILE_COLS; /* columns that are finished */
     for (int64_t panel = k->panel0; panel < k->panel1; panel++) {
+        int64_t col = panel * TILE_COLS, cols = min_of(TILE_COLS, n - col);
         find_b(j, k, panel);
         for (int64_t t = 0; t < tiles; t++) {
             int64_t row = k->row0 + count * t / tiles;
             int64_t rows = k->row0 + count * (t + 1) / tiles - row;
-            int64_t col = panel * TILE_COLS, cols = min_of(TILE_COLS, n - col);
             float *c[TILE_ROWS];
             if (s->by_tile) s->row0 = row, s->col0 = col;
             for (int64_t i = 0; i < rows; i++) c[i] = sink_at(s, row + i, col);
             tile_out out = {c, 0, (int)rows, (int)cols, s->accumulate};
             do_tile(k, &out, row);
-            if (s->last) finish(j, s, k->batch, row, rows, col, cols);
+            if (s->last && s->by_tile) finish(j, s, k->batch, row, rows, col, cols);
         }
+        bool wide = col + cols - done >= FINISHED_COLS || panel + 1 == k->panel1;
+        if (!wide || !s->last || s->by_tile) continue;
+        finish(j, s, k->batch, k->row0, count, done, col + cols - done);
+        done = col + cols;
     }
 }
 

@@ -27,7 +27,7 @@ typedef struct {
     int64_t image_groups, bands, panels, column_blocks;
     int64_t ldv, ldm;           /* from tile to tile: transformed inputs, products */
     int64_t stride_v, stride_m; /* from product to product */
-    int64_t stride_u;           /* from filter to filter */
+    int64_t panel_floats;       /* of a filter */
     int64_t tiles;              /* of a task, at most */
     int64_t zeros, pointer_floats, worker_floats;
     int64_t block_floats; /* of results before they are rounded */
@@ -85,7 +85,7 @@ static winograd winograd_of(const gb_contraction *problem, int m)
      * whole panel at least. */
     int64_t most = p.o < TILE_COLS ? 1 : p.o / TILE_COLS;
     p.column_blocks = min_of(most, ceil_div(TASKS_MIN, p.image_groups * p.bands));
-    p.stride_u = p.panels * p.c * TILE_COLS;
+    p.panel_floats = p.c * TILE_COLS;
     p.stride_v = p.tiles * p.ldv + WINOGRAD_PAD;
     p.stride_m = p.tiles * p.ldm + WINOGRAD_PAD;
     p.zeros = round_up(p.c, 16);
@@ -105,6 +105,26 @@ typedef struct {
 } job;
 
 /* ---- filters ---- */
+
+/* The panels of one block of columns. */
+typedef struct {
+    int64_t from, to;
+} panels;
+
+static panels panels_of(const winograd *p, int64_t block)
+{
+    return (panels){p->panels * block / p->column_blocks,
+                    p->panels * (block + 1) / p->column_blocks};
+}
+
+/* A filter's first panel of a block. A task reads a block from one end to the other, so that what
+ * it asks for ahead is what comes next. */
+static float *filter_at(const job *j, panels block, int filter)
+{
+    const winograd *p = j->p;
+    return j->filters +
+           (block.from * p->filters + filter * (block.to - block.from)) * p->panel_floats;
+}
 
 /* Nine taps of `count` k for one panel of columns: to[(k * 9 + tap) * TILE_COLS + column]. */
 static void gather_filters(const job *j, int64_t panel, int64_t k0, int64_t count, float *to)
@@ -129,6 +149,7 @@ WINOGRAD void transform_filters(const job *j, winograd_form f, int64_t task)
     const winograd *p = j->p;
     int64_t steps = ceil_div(p->c, STEP), panel = task / steps, k0 = task % steps * STEP;
     int64_t count = min_of(STEP, p->c - k0);
+    const panels block = panels_of(p, ((panel + 1) * p->column_blocks - 1) / p->panels);
     const int a = winograd_filters(f);
     float taps[STEP * 9 * TILE_COLS] = {0};
     gather_filters(j, panel, k0, count, taps);
@@ -138,8 +159,10 @@ WINOGRAD void transform_filters(const job *j, winograd_form f, int64_t task)
             for (int i = 0; i < 9; i++)
                 g[i / 3 * a + i % 3] = load(taps + (k * 9 + i) * TILE_COLS + n);
             winograd_2d(winograd_filter_1d, f, 3, a, a, g);
-            float *to = j->filters + (panel * p->c + k0 + k) * TILE_COLS + n;
-            for (int i = 0; i < a * a; i++) store(to + i * p->stride_u, g[i]);
+            float *to = filter_at(j, block, 0) + (panel - block.from) * p->panel_floats +
+                        (k0 + k) * TILE_COLS + n;
+            int64_t step = (block.to - block.from) * p->panel_floats;
+            for (int i = 0; i < a * a; i++) store(to + i * step, g[i]);
         }
 }
 
@@ -148,7 +171,8 @@ WINOGRAD void transform_filters(const job *j, winograd_form f, int64_t task)
 /* A task's block of tiles. */
 typedef struct {
     int64_t image0, images, row0, rows;
-    int64_t panel0, panel1, col0, cols, tiles;
+    panels panels;
+    int64_t col0, cols, tiles;
     float *v, *products;
     const float **rows_from; /* by tile, of the first product */
     float **rows_to;
@@ -247,12 +271,13 @@ static void multiply(const job *j, unit *u, int i, int k)
     const winograd *p = j->p;
     int side = winograd_products(p->form), filters = winograd_filters(p->form);
     int down = winograd_sharing(p->form, i), across = winograd_sharing(p->form, k);
-    const float *filter = j->filters + (i * filters + k) * p->stride_u;
+    const float *filter = filter_at(j, u->panels, i * filters + k);
     for (int64_t k0 = 0; k0 < p->c; k0 += DEPTH)
-        for (int64_t panel = u->panel0; panel < u->panel1; panel++)
+        for (int64_t panel = u->panels.from; panel < u->panels.to; panel++)
             for (int n = 0; n < down * across; n++)
                 multiply_product(p, u, (i + n / across) * side + k + n % across, panel, k0,
-                                 filter + (panel * p->c + k0) * TILE_COLS);
+                                 filter + (panel - u->panels.from) * p->panel_floats +
+                                     k0 * TILE_COLS);
 }
 
 WINOGRAD void transform_outputs(const job *j, const unit *u, winograd_form f)
@@ -286,10 +311,9 @@ static unit unit_of(const winograd *p, int64_t task)
     int64_t block = task % p->column_blocks, part = task / p->column_blocks;
     unit u = {.image0 = part / p->bands * p->images,
               .row0 = part % p->bands * p->band,
-              .panel0 = p->panels * block / p->column_blocks,
-              .panel1 = p->panels * (block + 1) / p->column_blocks};
-    u.col0 = u.panel0 * TILE_COLS;
-    u.cols = min_of(u.panel1 * TILE_COLS, p->o) - u.col0;
+              .panels = panels_of(p, block)};
+    u.col0 = u.panels.from * TILE_COLS;
+    u.cols = min_of(u.panels.to * TILE_COLS, p->o) - u.col0;
     u.images = min_of(p->images, p->n - u.image0);
     u.rows = min_of(p->band, p->tiles_h - u.row0);
     return u;
@@ -299,8 +323,8 @@ static unit unit_of(const winograd *p, int64_t task)
 WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t next)
 {
     const winograd *p = j->p;
-    const int64_t tiles = p->products * (u->panel1 - u->panel0) * ceil_div(p->c, DEPTH) *
-                          ceil_div(u->tiles, TILE_ROWS);
+    const int64_t tiles = p->products * (u->panels.to - u->panels.from) *
+                          ceil_div(p->c, DEPTH) * ceil_div(u->tiles, TILE_ROWS);
     winograd_image c = {
         p->c_type, real_at(p->c_type, j->args->c, u->col0), NULL, p->oh, p->ow, u->cols, p->o};
     int64_t y0 = u->row0 * p->makes, y1 = min_of(y0 + u->rows * p->makes, p->oh);
@@ -369,9 +393,9 @@ static gb_status prepare_for(gb_contraction_plan *plan, int m)
 {
     winograd p = winograd_of(&plan->problem, m);
     int64_t floats =
-        p.filters * p.stride_u + p.zeros + gb_pool_workers(plan->cpu.pool) * p.worker_floats;
+        p.filters * p.panels * p.panel_floats + p.zeros + gb_pool_workers(plan->cpu.pool) * p.worker_floats;
     plan->scratch_bytes = (size_t)floats * sizeof(float);
-    plan->packed_bytes = (size_t)(p.filters * p.stride_u) * sizeof(float);
+    plan->packed_bytes = (size_t)(p.filters * p.panels * p.panel_floats) * sizeof(float);
     return GB_OK;
 }
 
@@ -380,7 +404,7 @@ static void run_for(const gb_contraction_plan *plan, const gb_contraction_args *
     winograd p = winograd_of(&plan->problem, m);
     job j = {&p, args, args->scratch, NULL, NULL};
     j.ahead = gb_pool_workers(plan->cpu.pool);
-    j.zeros = j.filters + p.filters * p.stride_u;
+    j.zeros = j.filters + p.filters * p.panels * p.panel_floats;
     j.workers = j.zeros + p.zeros;
     memset(j.zeros, 0, (size_t)p.zeros * sizeof(float));
     if (args->packed) j.filters = args->packed;

@@ -168,13 +168,13 @@ static inline winograd_form winograd_form_of(const gb_contraction *p, int m)
 
 /* Is it faster than a direct convolution? Transforming tiles costs the same for any number of
  * channels on the other side, and transforming filters for any number of pixels, if it is not done
- * once for all runs. */
+ * once for all runs. With strides there is less to gain, and filters transformed are larger. */
 static inline bool winograd_pays(const gb_contraction *p, int64_t channels)
 {
-    enum { PIXELS = 128, PIXELS_IF_PACKED = 64 };
+    enum { PIXELS = 128, PIXELS_IF_PACKED = 64, PIXELS_STRIDED = 1024 };
     const gb_conv_dims *d = &p->conv;
-    return d->n * d->oh * d->ow >= (p->b_stays ? PIXELS_IF_PACKED : PIXELS) &&
-           min_of(d->c, d->o) >= channels;
+    int64_t pixels = d->stride_h > 1 ? PIXELS_STRIDED : p->b_stays ? PIXELS_IF_PACKED : PIXELS;
+    return d->n * d->oh * d->ow >= pixels && min_of(d->c, d->o) >= channels;
 }
 
 #endif
