@@ -83,15 +83,15 @@ typedef struct gb_epilogue {
     void *ctx;
 } gb_epilogue;
 
-/* a, b and c are of the plan's types, cast. c overlaps neither a nor b. scratch is aligned to 64 bytes, of plan->scratch_bytes; its content
- * does not matter before and means nothing after. */
+/* a, b and c are of the plan's types, cast. c overlaps neither a nor b. scratch is aligned to 64
+ * bytes, of plan->scratch_bytes; its content does not matter before and means nothing after. */
 typedef struct gb_contraction_args {
     const float *a, *b;
     float *c;
     gb_epilogue epilogue;
     void *scratch;
-    /* Where b is packed, plan->packed_bytes aligned to 64; NULL: in scratch. ready: it holds what an
-     * earlier run of the plan has made there of the same b. */
+    /* Where b is packed, plan->packed_bytes aligned to 64; NULL: in scratch. ready: it holds what
+     * an earlier run of the plan has made there of the same b. */
     float *packed;
     bool ready;
 } gb_contraction_args;
@@ -102,7 +102,7 @@ typedef struct gb_contraction_plan {
     gb_contraction problem;
     gb_cpu cpu;
     const gb_contraction_impl *impl;
-    void *state; /* the implementation's own, or NULL */
+    void *state;                        /* the implementation's own, or NULL */
     size_t scratch_bytes, packed_bytes; /* packed: 0 if b is used as it is */
 } gb_contraction_plan;
 

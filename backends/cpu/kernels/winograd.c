@@ -323,8 +323,8 @@ static unit unit_of(const winograd *p, int64_t task)
 WINOGRAD void look_ahead(const job *j, unit *u, winograd_form f, int64_t next)
 {
     const winograd *p = j->p;
-    const int64_t tiles = p->products * (u->panels.to - u->panels.from) *
-                          ceil_div(p->c, DEPTH) * ceil_div(u->tiles, TILE_ROWS);
+    const int64_t tiles = p->products * (u->panels.to - u->panels.from) * ceil_div(p->c, DEPTH) *
+                          ceil_div(u->tiles, TILE_ROWS);
     winograd_image c = {
         p->c_type, real_at(p->c_type, j->args->c, u->col0), NULL, p->oh, p->ow, u->cols, p->o};
     int64_t y0 = u->row0 * p->makes, y1 = min_of(y0 + u->rows * p->makes, p->oh);
@@ -392,8 +392,8 @@ static const struct {
 static gb_status prepare_for(gb_contraction_plan *plan, int m)
 {
     winograd p = winograd_of(&plan->problem, m);
-    int64_t floats =
-        p.filters * p.panels * p.panel_floats + p.zeros + gb_pool_workers(plan->cpu.pool) * p.worker_floats;
+    int64_t floats = p.filters * p.panels * p.panel_floats + p.zeros +
+                     gb_pool_workers(plan->cpu.pool) * p.worker_floats;
     plan->scratch_bytes = (size_t)floats * sizeof(float);
     plan->packed_bytes = (size_t)(p.filters * p.panels * p.panel_floats) * sizeof(float);
     return GB_OK;
