@@ -11,6 +11,7 @@ static const char *const graphs[] = {
     "* Conv 2x3x6x6 8x3x3x3 8 pads=1,1,1,1; Relu $; Add $ 2x8x6x6; Relu $", "Conv 2x3x6x6 8x3x3x3 pads=1,1,1,1; Gelu $; Mul $ 8x1x1", "Conv 2x3x6x6 8x3x3x3 8; Sigmoid $; Mul $ $0",
     "* MatMul 9x17 17x20; Add $ 20; Relu $; Add $ 9x20", "Gemm 9x17 17x20 20; Tanh $; MatMul $ 20x5; Add $ 5", "MatMul 3x9x17 17x20; Add $ 3x1x20; Gelu $", "MatMul 5x6 6x7; Mul $ f32(2); Add $ 5x1",
     "Conv 1x4x5x5 8x4x1x1 8; Relu $0; Neg $0", "MatMul 6x7 7x6; Transpose $; Add $ 6x6", "Conv 2x3x8x8 8x3x3x3 pads=1,1,1,1; BatchNormalization $ 8 8 8 8:0.5..2; Relu $",
+    "Conv 2x3x9x8 5x3x3x3; Relu $; MaxPool $ kernel_shape=3,3 strides=2,2 pads=1,1,1,1", /* masks move */
     "* Conv 2x3x8x8 8x3x3x3 pads=1,1,1,1; BatchNormalization $ 8 8 8 8:0.5..2 training_mode=1; Relu $; MaxPool $ kernel_shape=2,2 strides=2,2",
     "Conv 2x8x6x6 8x8x3x3 pads=1,1,1,1; BatchNormalization $ 8 8 8 8:0.5..2 training_mode=1; Relu $; Conv $ 8x8x3x3 pads=1,1,1,1; BatchNormalization $ 8 8 8 8:0.5..2 training_mode=1; Add $ @0; Relu $",
     "Conv 2x4x8x8 8x4x3x3 pads=1,1,1,1 strides=2,2; Conv @0 8x4x1x1 strides=2,2; Add $0 $1; Relu $",

@@ -8,6 +8,7 @@ static gb_graph *optimize(gb_graph *g, const gb_lower_options *options, gb_recom
     gb_graph *folded = options->no_fusion ? g : gb_fold(g, err);
     if (folded != g) gb_graph_destroy(&g);
     if (folded && !options->no_fusion && !options->lean) folded = gb_scale_filters(folded, err);
+    if (folded && !options->no_fusion) folded = gb_move_masks(folded, err);
     gb_graph *fused = options->no_fusion || !folded ? folded : gb_fuse(folded, err);
     if (fused != folded) gb_graph_destroy(&folded);
     gb_graph *mixed = fused && options->small

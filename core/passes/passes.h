@@ -4,6 +4,7 @@
  *            dead ones dropped
  *   fold     what is constant is evaluated
  *   scale    filters take over scales by channel, where no state changes
+ *   masks    what masks the gradient of a maximum masks its operand
  *   fuse     pointwise chains join; into reductions as prologues, into contractions as epilogues
  *   precision values that may are marked to lie in memory as 16-bit floats
  *   recompute what is cheaper to compute again than to keep is dropped after the forward run
@@ -28,6 +29,8 @@ gb_graph *gb_mix_precision(const gb_graph *g, gb_storage small, bool everywhere,
 /* Takes the place of g, in which filters have taken over scales by channel, if it changes no state.
  */
 gb_graph *gb_scale_filters(gb_graph *g, gb_error *err);
+/* Takes the place of g, in which masks of gradients of MaxPool have moved before them. */
+gb_graph *gb_move_masks(gb_graph *g, gb_error *err);
 /* Finds what need not be computed in each run (gb_step.once). False: no memory. */
 bool gb_find_fixed(gb_plan *plan);
 /* Puts the nodes of g into another order. False on failure. */

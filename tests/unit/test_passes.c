@@ -348,6 +348,42 @@ static void extremes_of_nothing_are_those_of_the_type(void **state)
     }
 }
 
+/* The backward run of ReLU and a pool masks what has a quarter of the elements, and does not want
+ * the pool's operand again. second: ReLU's result is read by more than the pool. */
+static void masks_move_before_a_pool(void **state)
+{
+    const gb_shape image = gb_shape_of(4, 2, 8, 16, 16);
+    const int64_t two[2] = {2, 2};
+    for (int second = 0; second < 2; second++) {
+        gb_graph *g = gb_graph_create();
+        gb_value w = gb_graph_state(g, "w", GB_F32, &image, true, NULL), d;
+        gb_value r = gb_op1(g, "Relu", gb_op1(g, "Sin", w));
+        gb_value y = GB_OP(g, "MaxPool", GB_ARGS(r), GB_INTS("kernel_shape", two, 2),
+                           GB_INTS("strides", two, 2));
+        gb_value loss =
+            GB_OP(g, "ReduceSum", GB_ARGS(gb_op2(g, "Mul", y, y)), GB_INT("keepdims", 0));
+        if (second)
+            loss = gb_op2(g, "Add", loss, GB_OP(g, "ReduceSum", GB_ARGS(r), GB_INT("keepdims", 0)));
+        gb_graph_output(g, "loss", loss);
+        gb_graph_gradient(g, loss, &w, 1, &d);
+        gb_graph_output(g, "d", d);
+        gb_plan *p = lower(g, NULL);
+        int pool = -1, after = 0;
+        for (int i = 0; i < p->n_steps; i++) {
+            if (p->step[i].kind == GB_STEP_MAXPOOL) pool = i;
+        }
+        assert_true(pool >= 0);
+        int activation = p->step[pool].in[0].buffer;
+        for (int i = pool + 1; i < p->n_steps; i++)
+            for (int k = 0; k < p->step[i].n_in; k++)
+                after +=
+                    p->step[i].kind == GB_STEP_POINTWISE && p->step[i].in[k].buffer == activation;
+        assert_int_equal(after > 0, second);
+        gb_plan_free(p);
+        gb_graph_destroy(&g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -360,6 +396,7 @@ int main(void)
         cmocka_unit_test(constant_parts_are_evaluated_once),
         cmocka_unit_test(only_exact_and_small_values_are_folded),
         cmocka_unit_test(extremes_of_nothing_are_those_of_the_type),
+        cmocka_unit_test(masks_move_before_a_pool),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
