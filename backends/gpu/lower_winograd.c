@@ -224,7 +224,8 @@ bool gb_winograd_wanted(const gb_gpu_caps *caps, const gb_step *step)
     const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
     const double c = (double)x->dim[1], k = (double)y->dim[1];
     const double pixels = (double)(y->dim[0] * y->dim[2] * y->dim[3]);
-    return c * k / (c + k) >= (step->fast ? 16 : 32) && 18 * c * k * pixels >= 2e8;
+    const double least = gb_winograd_tiling(step)->side == 4 ? 16 : 32;
+    return c * k / (c + k) >= least && 18 * c * k * pixels >= 2e8;
 }
 
 uint64_t gb_winograd_scratch(const gb_gpu_caps *caps, const gb_step *step)

@@ -229,17 +229,33 @@ void gb_winograd_define(gb_gk *k, const gb_transform *m)
     gb_text_add(t, "\n");
 }
 
+/* The image that is made, or whose gradient is read. */
+static const gb_operand *result_of(const gb_step *s)
+{
+    return s->kind == GB_STEP_CONV_FILTER ? &s->in[1] : &s->out[0];
+}
+
+/* Multiplications for each image, and pair of channels. */
+static int64_t work_of(const gb_tiling *t, const gb_operand *y)
+{
+    return (int64_t)t->full * t->full * gb_div_up(y->dim[2], t->side) *
+           gb_div_up(y->dim[3], t->side);
+}
+
+/* Of a small image large tiles may cover so much more that they save nothing. */
 const gb_tiling *gb_winograd_tiling(const gb_step *s)
 {
-    if (s->u.conv.stride[0] == 1) return s->fast ? &unit4 : &unit2;
-    if (s->kind == GB_STEP_CONV_INPUT) return s->fast ? &spread4 : &spread2;
-    return s->fast ? &strided4 : &strided2;
+    const int kind = s->u.conv.stride[0] == 1 ? 0 : s->kind == GB_STEP_CONV_INPUT ? 1 : 2;
+    static const gb_tiling *const two[] = {&unit2, &spread2, &strided2}, *const four[] = {
+                                                                             &unit4, &spread4,
+                                                                             &strided4};
+    const gb_operand *y = result_of(s);
+    return s->fast && work_of(four[kind], y) < work_of(two[kind], y) ? four[kind] : two[kind];
 }
 
 gb_tiles gb_winograd_tiles(const gb_step *s)
 {
-    const bool filter = s->kind == GB_STEP_CONV_FILTER;
-    const gb_operand *x = &s->in[0], *y = filter ? &s->in[1] : &s->out[0];
+    const gb_operand *x = &s->in[0], *y = result_of(s);
     const gb_tiling *t = gb_winograd_tiling(s);
     gb_tiles w = {.t = t,
                   .images = y->dim[0],
@@ -264,8 +280,7 @@ int64_t gb_winograd_count(const gb_tiles *w, int64_t images)
 bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
 {
     const gb_window *v = &step->u.conv;
-    const bool filter = step->kind == GB_STEP_CONV_FILTER;
-    const gb_operand *x = &step->in[0], *y = filter ? &step->in[1] : &step->out[0];
+    const gb_operand *x = &step->in[0], *y = result_of(step);
     if (!gb_not_empty(x) || !gb_not_empty(y)) return false;
     for (int d = 0; d < 2; d++) {
         if (v->kernel[d] != GB_WINOGRAD_TAPS || v->dilation[d] != 1 ||
@@ -276,9 +291,9 @@ bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple)
     if (v->groups != 1 || x->dim[1] % multiple || y->dim[1] % multiple || x->dim[1] < least ||
         y->dim[1] < least)
         return false;
-    const gb_tiles w = gb_winograd_tiles(step);
-    const int64_t covered = w.grid[0] * w.grid[1] * w.t->side * w.t->side;
-    return 2 * covered <= 3 * y->dim[2] * y->dim[3];
+    const gb_operand *made = step->kind == GB_STEP_CONV_INPUT ? x : y; /* by the convolution */
+    const int64_t direct = GB_WINOGRAD_TAPS * GB_WINOGRAD_TAPS * made->dim[2] * made->dim[3];
+    return 5 * work_of(gb_winograd_tiling(step), y) <= 4 * direct;
 }
 
 /* --- kernels that both ways have --- */

@@ -40,7 +40,7 @@ gb_transform gb_winograd_sums(const gb_tiling *t);     /* sums of filters to the
 void gb_winograd_define(gb_gk *k, const gb_transform *m);
 
 /* The window allows it (of stride 1, where nothing else is said), the channels are so many and a
- * multiple of that, and tiles do not cover much more than the image. */
+ * multiple of that, and it saves multiplications: tiles may cover more than a small image. */
 bool gb_winograd_suits(const gb_step *step, int64_t least, int64_t multiple);
 
 /* The tiles of a step, whatever runs their products. Forward and to the input the rows of products

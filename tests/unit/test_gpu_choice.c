@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backends/gpu/manifest.h"
+#include "backends/gpu/winograd.h"
 #include "tests/support/gpu.h"
 
 static gb_operand operand(int rank, const int64_t *dim, const int *order)
@@ -44,10 +45,12 @@ static const char *default_of(const gb_step *of)
     return v->name;
 }
 
-static const char *default_conv(gb_step_kind kind, int64_t images, int64_t channels, int64_t groups)
+/* Of square images, which keep their size. */
+static gb_step conv(gb_step_kind kind, int64_t images, int64_t channels, int64_t size,
+                    int64_t groups)
 {
     static const int last[4] = {0, 2, 3, 1};
-    const int64_t x[4] = {images, channels, 16, 16}, w[4] = {channels, channels / groups, 3, 3};
+    const int64_t x[4] = {images, channels, size, size}, w[4] = {channels, channels / groups, 3, 3};
     gb_step s = {.kind = kind, .n_in = 2, .n_out = 1};
     const bool filter = kind == GB_STEP_CONV_FILTER;
     s.in[0] = operand(4, x, last);
@@ -55,7 +58,35 @@ static const char *default_conv(gb_step_kind kind, int64_t images, int64_t chann
     s.out[0] = operand(4, filter ? w : x, last);
     s.u.conv = (gb_window){
         .kernel = {3, 3}, .stride = {1, 1}, .dilation = {1, 1}, .pad = {1, 1}, .groups = groups};
+    return s;
+}
+
+static const char *default_conv(gb_step_kind kind, int64_t images, int64_t channels, int64_t groups)
+{
+    const gb_step s = conv(kind, images, channels, 16, groups);
     return default_of(&s);
+}
+
+/* Tiles that reach over a small image are worth it as long as they save multiplications; F(4x4) is,
+ * where it saves more than F(2x2), which is more accurate. */
+static void small_images_get_the_tiles_that_save(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t size;
+        bool fast, suits;
+        int side;
+    } cases[] = {{1, false, false, 2}, {1, true, false, 2}, {2, true, true, 2},
+                 {3, false, true, 2},  {3, true, true, 4},  {4, true, true, 4},
+                 {5, true, true, 2},   {6, true, true, 2},  {7, true, true, 4},
+                 {7, false, true, 2},  {9, true, true, 4},  {16, true, true, 4}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int kind = GB_STEP_CONV; kind <= GB_STEP_CONV_FILTER; kind++) {
+            gb_step s = conv(kind, 64, 64, cases[i].size, 1);
+            s.fast = cases[i].fast;
+            assert_int_equal(gb_winograd_suits(&s, 16, 1), cases[i].suits);
+            assert_int_equal(gb_winograd_tiling(&s)->side, cases[i].side);
+        }
 }
 
 static const char *default_matmul(int64_t m, int64_t n, int64_t k)
@@ -144,14 +175,11 @@ static void factors_are_copied_where_many_walk_them(void **state)
     const struct {
         gb_step step;
         int launches;
-    } cases[] = {{product(32, 90, 512, false, false), 1},
-                 {product(32, 90, 512, false, true), 2},
-                 {product(4096, 90, 512, false, false), 2},
-                 {product(32, 10, 512, false, false), 2},
-                 {product(32, 4096, 4096, false, false), 2},
-                 {product(32, 40, 512, true, false), 1},
-                 {product(32, 512, 512, true, false), 2},
-                 {product(512, 512, 32, true, true), 3}};
+    } cases[] = {
+        {product(32, 90, 512, false, false), 1},    {product(32, 90, 512, false, true), 2},
+        {product(4096, 90, 512, false, false), 2},  {product(32, 10, 512, false, false), 2},
+        {product(32, 4096, 4096, false, false), 2}, {product(32, 40, 512, true, false), 1},
+        {product(32, 512, 512, true, false), 2},    {product(512, 512, 32, true, true), 3}};
     for (int i = 0; i < 8; i++) {
         gb_step s = cases[i].step;
         gb_gpu_program *p = program_of(&s);
@@ -212,8 +240,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
                                        cmocka_unit_test(factors_are_copied_where_many_walk_them),
-        cmocka_unit_test(large_b_comes_once_for_many_rows),
+                                       cmocka_unit_test(large_b_comes_once_for_many_rows),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
+                                       cmocka_unit_test(small_images_get_the_tiles_that_save),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};
     return cmocka_run_group_tests(tests, NULL, NULL);

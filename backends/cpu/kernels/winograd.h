@@ -166,15 +166,29 @@ static inline winograd_form winograd_form_of(const gb_contraction *p, int m)
     return f + (m == 4);
 }
 
-/* Is it faster than a direct convolution? Transforming tiles costs the same for any number of
- * channels on the other side, and transforming filters for any number of pixels, if it is not done
- * once for all runs. With strides there is less to gain, and filters transformed are larger. */
-static inline bool winograd_pays(const gb_contraction *p, int64_t channels)
+/* Multiplications for each image, and pair of channels. */
+static inline int64_t winograd_work(const gb_contraction *p, int m)
+{
+    const gb_conv_dims *d = &p->conv;
+    bool back = p->kind == GB_CONV_DATA;
+    winograd_form f = winograd_form_of(p, m);
+    int64_t makes = winograd_makes(f), products = winograd_products(f);
+    return products * products * ceil_div(back ? d->h : d->oh, makes) *
+           ceil_div(back ? d->w : d->ow, makes);
+}
+
+/* Is it faster than a direct convolution, and than F(2×2)? Transforming tiles costs the same for
+ * any number of channels on the other side, and transforming filters for any number of pixels, if
+ * it is not done once for all runs. With strides there is less to gain, and filters transformed are
+ * larger. Of a small image tiles may cover so much more that nothing is saved. */
+static inline bool winograd_pays(const gb_contraction *p, int m, int64_t channels)
 {
     enum { PIXELS = 128, PIXELS_IF_PACKED = 64, PIXELS_STRIDED = 1024 };
     const gb_conv_dims *d = &p->conv;
     int64_t pixels = d->stride_h > 1 ? PIXELS_STRIDED : p->b_stays ? PIXELS_IF_PACKED : PIXELS;
-    return d->n * d->oh * d->ow >= pixels && min_of(d->c, d->o) >= channels;
+    int64_t work = winograd_work(p, m), direct = 9 * d->oh * d->ow;
+    return d->n * d->oh * d->ow >= pixels && min_of(d->c, d->o) >= channels &&
+           5 * work <= 4 * direct && (m == 2 || work < winograd_work(p, 2));
 }
 
 #endif

@@ -284,12 +284,12 @@ static bool can_4(const gb_cpu *cpu, const gb_contraction *p)
 
 static bool wins_2(const gb_contraction *p)
 {
-    return winograd_pays(p, 16);
+    return winograd_pays(p, 2, 16);
 }
 
 static bool wins_4(const gb_contraction *p)
 {
-    return winograd_pays(p, 16);
+    return winograd_pays(p, 4, 16);
 }
 
 static gb_status prepare_2(gb_contraction_plan *plan_made, gb_error *err)
