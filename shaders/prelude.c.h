@@ -26,6 +26,11 @@
 #define GB_UNROLL
 #define GB_UNROLL_2
 #define fma(a, b, c) fmaf(a, b, c)
+#define gb_exp(x) expf(x)
+#define gb_expm1(x) expm1f(x)
+#define gb_log(x) logf(x)
+#define gb_log1p(x) log1pf(x)
+#define gb_tanh(x) tanhf(x)
 #define gb_erf(x) erff(x)
 #define min(a, b) ((a) < (b) ? (a) : (b))
 #define max(a, b) ((a) > (b) ? (a) : (b))

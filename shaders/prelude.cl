@@ -102,28 +102,24 @@ float gb_fmax(float a, float b)
     return a > b || a != a ? a : b;
 }
 
-// The polynomials of math.gk and vmath.h without a branch: compilers of CPU drivers make vectors of
-// them, but not of their own erf.
-float gb_erf(float x)
-{
-    float a = fabs(x), u = x * x;
-    float p = fma(u, 7.882497103e-05f, -8.018854990e-04f);
-    p = fma(p, u, 5.189311942e-03f);
-    p = fma(p, u, -2.685432880e-02f);
-    p = fma(p, u, 1.128359746e-01f);
-    p = fma(p, u, -3.761262690e-01f);
-    float near = x * fma(p, u, 1.128379166f);
-    float c = a < 4.0f ? a : 4.0f;
-    float q = fma(c, -1.093036231e-06f, 3.530376988e-05f);
-    q = fma(q, c, -5.062736722e-04f);
-    q = fma(q, c, 4.336510290e-03f);
-    q = fma(q, c, -2.522306326e-02f);
-    q = fma(q, c, 1.079790401e-01f);
-    q = fma(q, c, 6.340508430e-01f);
-    q = fma(q, c, 1.128934315f);
-    float far = copysign(1.0f - exp(-c * q), x);
-    return a < 1.0f ? near : x != x ? x : far;
-}
+#ifdef GB_ON_CPU
+#define GB_V
+#define int32_t int
+#define uint32_t uint
+#define gb_mad(a, b, c) fma(a, b, c)
+#define gb_bits(x) as_int(x)
+#define gb_float(x) as_float(x)
+#define gb_fabs(x) fabs(x)
+#define gb_copysign(x, y) copysign(x, y)
+#include "vmath.gk"
+#else
+#define gb_exp(x) exp(x)
+#define gb_expm1(x) expm1(x)
+#define gb_log(x) log(x)
+#define gb_log1p(x) log1p(x)
+#define gb_tanh(x) tanh(x)
+#define gb_erf(x) erf(x)
+#endif
 
 int gb_idiv(int a, int b)
 {
@@ -146,7 +142,7 @@ uint gb_mulhi(uint a, uint b)
 }
 
 // Drivers on CPUs convert one by one, in functions; integer arithmetic becomes vectors.
-#ifdef GB_SOFT_HALF
+#ifdef GB_ON_CPU
 float gb_from_f16(ushort h)
 {
     uint a = h & 0x7fffu, normal = (a << 13) + 0x38000000u;

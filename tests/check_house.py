@@ -22,7 +22,7 @@ ALLOWED = {
     "core/passes": r"gimbal/(types|status|graph|program)\.h|core/ir/.*",
     "core/runtime": PUBLIC + r"|core/(ir|passes)/.*|backends/backend\.h",
     "core/check": PUBLIC + r"|core/(ir|passes|runtime)/.*",
-    "backends": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*",
+    "backends": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*|shaders/vmath\.gk",
     "backends/opencl": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*{GPU}",
     "backends/vulkan": rf"gimbal/(types|status|file|device)\.h|{PLAN}|backends/[^/]*{GPU}",
     "tools": PUBLIC + r"|tools/.*",

@@ -124,7 +124,7 @@ void gb_gk_frame(gb_gk *k, gb_text *t, const char *body, bool params_buffer)
 {
     const gb_gpu_api api = k->b->caps->api;
     if (api == GB_GPU_OPENCL) /* in all: kernels share their prelude */
-        gb_text_add(t, "%s%s%s", k->b->caps->cpu_hosted ? "#define GB_SOFT_HALF\n" : "",
+        gb_text_add(t, "%s%s%s", k->b->caps->cpu_hosted ? "#define GB_ON_CPU\n" : "",
                     k->b->caps->shuffle ? "#define GB_SUBGROUPS_WORK\n" : "",
                     k->b->caps->half_math ? "#define GB_HALF_MATH\n" : "");
     if (k->offline)
