@@ -63,6 +63,16 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
                           gb_div_up(r->units, caps->max_groups[0]));
 }
 
+/* The stride along the innermost reduced dimension of the first operand that moves along it; an
+ * operand may be one number for a whole sum, as the maximum in a softmax is. */
+static int64_t stride_along(const gb_reduction *r)
+{
+    int64_t along = 0;
+    for (int i = 0; i < r->step->n_in && r->reduced.rank && !along; i++)
+        along = r->reduced.stride[i][r->reduced.rank - 1];
+    return along;
+}
+
 static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s,
                            gb_sharing sharing)
 {
@@ -84,7 +94,7 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     gb_space_collapse(&r->kept, s->n_in);
     gb_space_collapse(&r->reduced, 0);
     r->all_kept = r->kept;
-    int64_t along = r->reduced.rank ? r->reduced.stride[0][r->reduced.rank - 1] : 0;
+    int64_t along = stride_along(r);
     r->row = r->kept.rank == 0 || along == 1 || along == -1;
     r->width = gb_space_pop(r->row ? &r->reduced : &r->kept, r->inner, &r->inner_axis);
     if (r->row) memset(r->inner + s->n_in, 0, sizeof(int64_t) * (size_t)s->n_out);
