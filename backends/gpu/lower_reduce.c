@@ -21,8 +21,8 @@ typedef struct gb_reduction {
     gb_sharing sharing;
     int64_t inner[GB_SPACE_OPS];
     int inner_axis;
-    int64_t width; /* of the inner dimension */
-    int lanes, local;
+    int64_t width;             /* of the inner dimension */
+    int lanes, local, abreast; /* abreast: rows that have sums of their own */
     int64_t units, block;  /* results (row) or blocks of LANES results, and how many an item does */
     int64_t rows, columns; /* reduced elements of a result: rows × columns */
     int64_t segments, segment_columns, row_block, column_block;
@@ -36,6 +36,7 @@ typedef struct gb_reduction {
 enum {
     ITEMS = 64,       /* of a group */
     LANES_MOST = 128, /* of an item with vectors: long runs of memory, many sums that do not wait */
+    SUMS_MOST = 64,   /* of an item whose rows are short: so many stay in registers */
     ROWS_FOR_MORE = 1024
 };
 
@@ -104,6 +105,8 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     while (wide && !r->row && r->rows >= ROWS_FOR_MORE && r->lanes < LANES_MOST &&
            r->width % (2 * r->lanes) == 0)
         r->lanes *= 2;
+    r->abreast =
+        wide && !r->row && r->rows >= ROWS_FOR_MORE ? (int)gb_max(1, SUMS_MOST / r->lanes) : 1;
     r->local = wide ? 1 : (int)gb_min(ITEMS, caps->max_local);
     int64_t outer = gb_space_count(&r->kept);
     r->units = r->row ? outer : outer * gb_div_up(r->width, r->lanes);
@@ -202,8 +205,8 @@ static void define_accumulators(gb_gk *k, const gb_reduction *r)
     gb_text *t = &k->defs;
     gb_text_add(t, "#define DECLARE");
     for (int j = 0; j < s->n_red; j++) {
-        gb_text_add(t, " %s a%d[LANES];", is_int(s, j) ? "int" : "float", j);
-        if (s->red[j] == GB_MOMENTS) gb_text_add(t, " float m%d[LANES];", j);
+        gb_text_add(t, " %s a%d[SUMS];", is_int(s, j) ? "int" : "float", j);
+        if (s->red[j] == GB_MOMENTS) gb_text_add(t, " float m%d[SUMS];", j);
     }
     gb_text_add(t, "\n#define INIT(l_)");
     for (int j = 0; j < s->n_red; j++) {
@@ -418,6 +421,7 @@ static gb_status lower_join(gb_gpu_builder *b, const gb_reduction *r)
     const int64_t kept = gb_space_count(&r->all_kept), local = gb_min(64, b->caps->max_local);
     gb_gk_local(&k, (uint32_t)local, 1, 1);
     gb_gk_define(&k, "LANES", "1");
+    gb_gk_define(&k, "SUMS", "1");
     gb_gk_param(&k, "UNITS", kept);
     common_params(&k, r);
     bind_outputs(&k, r->step);
@@ -445,6 +449,7 @@ static gb_status lower(gb_gpu_builder *b, gb_sharing sharing)
     gb_gk_begin(&k, b);
     gb_gk_local(&k, (uint32_t)r.local, 1, 1);
     gb_gk_define(&k, "LANES", "%d", r.lanes);
+    gb_gk_define(&k, "SUMS", "%d", r.lanes * r.abreast);
     gb_gk_param(&k, "UNITS", r.units);
     gb_gk_param(&k, "BLOCK", r.block);
     common_params(&k, &r);
@@ -454,9 +459,9 @@ static gb_status lower(gb_gpu_builder *b, gb_sharing sharing)
     define_accumulators(&k, &r);
     if (sharing == GB_BY_GROUP) define_shared(&k, b->step);
     if (sharing == GB_BY_SUBGROUP) define_shuffles(&k, b->step);
-    if (r.row) {
-        define_merge(&k, &r);
-    } else {
+    if (r.row || r.abreast > 1) define_merge(&k, &r);
+    if (!r.row) {
+        gb_gk_define(&k, "ABREAST", "%d", r.abreast);
         gb_gk_param(&k, "WIDTH", r.width);
         gb_gk_param(&k, "WIDTH_BLOCKS", gb_div_up(r.width, r.lanes));
     }

@@ -238,6 +238,7 @@ static const reduce_case reductions[] = {
     {"channels of NHWC", 4, 1, {19, 3, 6, 7}, {1, 2, 3, 0}},
     {"many pixels of NHWC", 4, 1, {96, 2, 27, 41}, {1, 2, 3, 0}},
     {"many pixels of many channels", 4, 1, {256, 1, 27, 41}, {1, 2, 3, 0}},
+    {"many pixels of few channels", 4, 1, {19, 3, 27, 41}, {1, 2, 3, 0}},
     {"image of NHWC", 4, 2, {3, 19, 6, 7}, {0, 2, 3, 1}},
     {"empty axis", 2, 1, {6, 0}, {0, 1}},
     {"empty result", 2, 1, {0, 6}, {0, 1}},

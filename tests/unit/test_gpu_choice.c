@@ -236,12 +236,40 @@ static void long_columns_are_summed_side_by_side(void **state)
     }
 }
 
+/* As a softmax's sum: its maxima come first, but the sum goes along the scores. */
+static void sums_go_along_what_moves(void **state)
+{
+    (void)state;
+    gb_xb b = {0};
+    const gb_x y = gb_x2(&b, GB_P_SUB, gb_x_input(&b, 1, 'f'), gb_x_input(&b, 0, 'f'));
+    gb_arena *arena = gb_arena_create();
+    gb_step s = {.kind = GB_STEP_REDUCE,
+                 .path = "test",
+                 .n_in = 2,
+                 .n_out = 1,
+                 .rank = 2,
+                 .dim = {300, 200},
+                 .n_kept = 1,
+                 .n_red = 1,
+                 .red = {GB_SUM},
+                 .expr = gb_xb_finish(&b, 2, &y, 1, gb_arena_alloc_hook, arena)};
+    s.in[0] = s.in[1] = operand(2, s.dim, (const int[2]){0, 1});
+    s.in[0].stride[0] = 1, s.in[0].stride[1] = 0;
+    s.out[0] = operand(1, s.dim, NULL);
+    gb_gpu_program *p = program_of(&s);
+    assert_string_equal(p->launch[0].kernel->name, "reduce.row");
+    gb_gpu_program_destroy(&p);
+    gb_xb_free(&b);
+    gb_arena_destroy(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
                                        cmocka_unit_test(factors_are_copied_where_many_walk_them),
                                        cmocka_unit_test(large_b_comes_once_for_many_rows),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
+                                       cmocka_unit_test(sums_go_along_what_moves),
                                        cmocka_unit_test(small_images_get_the_tiles_that_save),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};
