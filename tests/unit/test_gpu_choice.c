@@ -257,7 +257,7 @@ static void sums_go_along_what_moves(void **state)
     s.in[0].stride[0] = 1, s.in[0].stride[1] = 0;
     s.out[0] = operand(1, s.dim, NULL);
     gb_gpu_program *p = program_of(&s);
-    assert_string_equal(p->launch[0].kernel->name, "reduce.row");
+    assert_string_equal(p->kernel[p->launch[0].kernel].name, "reduce.row");
     gb_gpu_program_destroy(&p);
     gb_xb_free(&b);
     gb_arena_destroy(arena);
