@@ -17,8 +17,8 @@ static bool shared(const gb_operand *y) /* by all of the batch */
 }
 
 /* Packing costs a pass over B: it is worth it where many rows take B from the panels, and where B
- * is too large for the caches. */
-enum { FEW_ROWS = 64, SMALL_B = 8 << 20 };
+ * is too large for the caches, unless hardly a row takes it. */
+enum { FEW_ROWS = 64, VERY_FEW_ROWS = 16, SMALL_B = 8 << 20 };
 /* So many panels walk A: rows that lie side by side, each k in a line of memory of its own, are
  * worth a copy. */
 enum { MANY_PANELS = 4 };
@@ -30,7 +30,7 @@ static bool takes_rows(const gb_panel *p, const gb_step *s)
     int64_t rows = 1;
     for (int d = 0; d < out->rank - 1; d++) rows *= out->dim[d];
     return shared(y) && y->storage == GB_S_F32 && y->stride[y->rank - 1] == 1 && line >= p->n &&
-           p->n >= gb_panel_width(p) && rows < FEW_ROWS && bytes <= SMALL_B;
+           p->n >= gb_panel_width(p) && rows < FEW_ROWS && (bytes <= SMALL_B || rows <= VERY_FEW_ROWS);
 }
 
 static bool is_turned(const gb_panel *p, const gb_operand *x)

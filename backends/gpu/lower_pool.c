@@ -111,12 +111,14 @@ static gb_status maxpool(gb_gpu_builder *b, int rows)
     if (index) gb_gk_image(&k, "o1", &s->out[1], GB_WRITE);
     if (rows) {
         gb_gk_define(&k, "INIT",
-                     "GB_VEC best = GB_VEC_ZERO - GB_INF; GB_IVEC at = GB_IVEC_SPLAT(-1);");
-        gb_gk_define(&k, "STEP",
+                     "GB_VEC best = GB_VEC_ZERO - GB_INF; GB_IVEC at = GB_IVEC_SPLAT(-1); "
+                     "bool none = true;");
+        gb_gk_define(&k, "STEP", /* the first one, then what is larger, or the first NaN */
                      "GB_VEC v = LOAD(from); "
-                     "GB_IVEC take = (at < 0) | ((best == best) & ((v > best) | (v != v))); "
+                     "if (none) { best = v; at = GB_IVEC_SPLAT(place); none = false; } else { "
+                     "GB_IVEC take = (best == best) & ~(v <= best); "
                      "best = GB_VEC_CHOOSE(take, v, best); "
-                     "at = GB_IVEC_CHOOSE(take, GB_IVEC_SPLAT(place), at);");
+                     "at = GB_IVEC_CHOOSE(take, GB_IVEC_SPLAT(place), at); }");
     } else {
         gb_gk_define(&k, "INIT", "float best = -GB_INF; int at = -1;");
         gb_gk_define(&k, "STEP",
