@@ -207,6 +207,24 @@ static void large_b_comes_once_for_many_rows(void **state)
     assert_true(lot[1] >= 8);
 }
 
+/* The sum of each row of a matrix; operands are left to the caller. */
+static gb_step sums(int64_t rows, int64_t columns, const gb_expr *expr)
+{
+    const int64_t dim[2] = {rows, columns};
+    gb_step s = {.kind = GB_STEP_REDUCE,
+                 .path = "test",
+                 .n_in = expr->n_in,
+                 .n_out = 1,
+                 .rank = 2,
+                 .dim = {rows, columns},
+                 .n_kept = 1,
+                 .n_red = 1,
+                 .red = {GB_SUM},
+                 .expr = expr};
+    s.out[0] = operand(1, dim, NULL);
+    return s;
+}
+
 /* 8192 columns: 128 an item, or four times 16. */
 static void long_columns_are_summed_side_by_side(void **state)
 {
@@ -216,18 +234,8 @@ static void long_columns_are_summed_side_by_side(void **state)
         gb_xb b = {0};
         const gb_x x = gb_x_input(&b, 0, 'f');
         gb_arena *arena = gb_arena_create();
-        gb_step s = {.kind = GB_STEP_REDUCE,
-                     .path = "test",
-                     .n_in = 1,
-                     .n_out = 1,
-                     .rank = 2,
-                     .dim = {8192, rows[i]},
-                     .n_kept = 1,
-                     .n_red = 1,
-                     .red = {GB_SUM},
-                     .expr = gb_xb_finish(&b, 1, &x, 1, gb_arena_alloc_hook, arena)};
+        gb_step s = sums(8192, rows[i], gb_xb_finish(&b, 1, &x, 1, gb_arena_alloc_hook, arena));
         s.in[0] = operand(2, s.dim, (const int[2]){1, 0});
-        s.out[0] = operand(1, s.dim, NULL);
         gb_gpu_program *p = program_of(&s);
         assert_int_equal(p->launch[0].groups[0], items[i]);
         gb_gpu_program_destroy(&p);
@@ -243,19 +251,9 @@ static void sums_go_along_what_moves(void **state)
     gb_xb b = {0};
     const gb_x y = gb_x2(&b, GB_P_SUB, gb_x_input(&b, 1, 'f'), gb_x_input(&b, 0, 'f'));
     gb_arena *arena = gb_arena_create();
-    gb_step s = {.kind = GB_STEP_REDUCE,
-                 .path = "test",
-                 .n_in = 2,
-                 .n_out = 1,
-                 .rank = 2,
-                 .dim = {300, 200},
-                 .n_kept = 1,
-                 .n_red = 1,
-                 .red = {GB_SUM},
-                 .expr = gb_xb_finish(&b, 2, &y, 1, gb_arena_alloc_hook, arena)};
+    gb_step s = sums(300, 200, gb_xb_finish(&b, 2, &y, 1, gb_arena_alloc_hook, arena));
     s.in[0] = s.in[1] = operand(2, s.dim, (const int[2]){0, 1});
     s.in[0].stride[0] = 1, s.in[0].stride[1] = 0;
-    s.out[0] = operand(1, s.dim, NULL);
     gb_gpu_program *p = program_of(&s);
     assert_string_equal(p->kernel[p->launch[0].kernel].name, "reduce.row");
     gb_gpu_program_destroy(&p);
