@@ -103,7 +103,7 @@ float gb_fmax(float a, float b)
 }
 
 #ifdef GB_ON_CPU
-#define GB_V
+#define GB_V static inline
 #define int32_t int
 #define uint32_t uint
 #define gb_mad(a, b, c) fma(a, b, c)
