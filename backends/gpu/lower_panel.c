@@ -30,7 +30,8 @@ static bool takes_rows(const gb_panel *p, const gb_step *s)
     int64_t rows = 1;
     for (int d = 0; d < out->rank - 1; d++) rows *= out->dim[d];
     return shared(y) && y->storage == GB_S_F32 && y->stride[y->rank - 1] == 1 && line >= p->n &&
-           p->n >= gb_panel_width(p) && rows < FEW_ROWS && (bytes <= SMALL_B || rows <= VERY_FEW_ROWS);
+           p->n >= gb_panel_width(p) && rows < FEW_ROWS &&
+           (bytes <= SMALL_B || rows <= VERY_FEW_ROWS);
 }
 
 static bool is_turned(const gb_panel *p, const gb_operand *x)

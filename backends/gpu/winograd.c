@@ -246,9 +246,8 @@ static int64_t work_of(const gb_tiling *t, const gb_operand *y)
 const gb_tiling *gb_winograd_tiling(const gb_step *s)
 {
     const int kind = s->u.conv.stride[0] == 1 ? 0 : s->kind == GB_STEP_CONV_INPUT ? 1 : 2;
-    static const gb_tiling *const two[] = {&unit2, &spread2, &strided2}, *const four[] = {
-                                                                             &unit4, &spread4,
-                                                                             &strided4};
+    static const gb_tiling *const two[] = {&unit2, &spread2, &strided2};
+    static const gb_tiling *const four[] = {&unit4, &spread4, &strided4};
     const gb_operand *y = result_of(s);
     return s->fast && work_of(four[kind], y) < work_of(two[kind], y) ? four[kind] : two[kind];
 }

@@ -45,7 +45,7 @@ static bool is_mask(const gb_expr *e, int dx, int x)
     return true;
 }
 
-/* The pool whose gradient v is, if node n reads v. -1: v is no such thing. */
+/* The pool whose gradient v is. -1: v is no such thing. */
 static int pool_of(const gb_graph *g, gb_value v)
 {
     int grad = v ? g->value[v].node : -1;
@@ -103,38 +103,39 @@ static gb_value masked_dy(gb_rewrite *r, const masked *m, gb_value dy)
 
 static void move_mask(gb_rewrite *r, const gb_node *grad, const masked *m)
 {
-    gb_value in[2] = {masked_dy(r, m, grad->in[0]), grad->in[1]}, dy = r->map[grad->in[0]];
+    gb_value masked = masked_dy(r, m, grad->in[0]), dy = r->map[grad->in[0]];
     if (gb_graph_failed(r->to)) return;
-    r->map[grad->in[0]] = in[0]; /* for this reader alone */
+    r->map[grad->in[0]] = masked; /* for this reader alone */
     gb_rewrite_copy(r, grad);
     r->map[grad->in[0]] = dy;
     r->map[r->from->node[m->mask].out[0]] = r->map[grad->out[0]];
 }
 
-/* The mask of each MaxPoolGrad that has one; gone: the masks. False: there is none. */
-static bool find_masks(const gb_graph *g, masked *of, char *gone)
+/* The mask of each MaxPoolGrad that has one. False: there is none. */
+static bool find_masks(const gb_graph *g, masked *of)
 {
     bool any = false;
     masked m;
     for (int i = 0; i < g->n_nodes; i++) {
         if (!find_mask(g, i, &m) || readers(g, g->node[i].in[m.dx]) != 1) continue;
         of[g->value[g->node[i].in[m.dx]].node] = m;
-        gone[i] = 1;
         any = true;
     }
     return any;
 }
 
-static gb_graph *rewrite(const gb_graph *g, const masked *of, const char *gone, gb_error *err)
+static gb_graph *rewrite(const gb_graph *g, const masked *of, gb_error *err)
 {
     gb_rewrite r;
     if (!gb_rewrite_begin(&r, g, err)) return NULL;
     for (int i = 0; i < g->n_nodes && !gb_graph_failed(r.to); i++) {
-        if (!r.live[i] || gone[i]) continue;
+        const gb_node *n = &g->node[i];
+        bool moved = r.map[n->out[0]] != GB_NONE; /* a mask, whose gradient stands for it now */
+        if (!r.live[i] || moved) continue;
         if (of[i].mask)
-            move_mask(&r, &g->node[i], &of[i]);
+            move_mask(&r, n, &of[i]);
         else
-            gb_rewrite_copy(&r, &g->node[i]);
+            gb_rewrite_copy(&r, n);
     }
     return gb_rewrite_end(&r, err);
 }
@@ -142,16 +143,14 @@ static gb_graph *rewrite(const gb_graph *g, const masked *of, const char *gone, 
 gb_graph *gb_move_masks(gb_graph *g, gb_error *err)
 {
     masked *of = calloc((size_t)g->n_nodes + 1, sizeof *of); /* by node */
-    char *gone = calloc((size_t)g->n_nodes + 1, 1);
     gb_graph *result = g;
-    if (!of || !gone) {
+    if (!of) {
         gb_fail(err, GB_OUT_OF_MEMORY, NULL, "use a smaller model", "no memory to move masks");
         result = NULL;
-    } else if (find_masks(g, of, gone)) {
-        result = rewrite(g, of, gone, err);
+    } else if (find_masks(g, of)) {
+        result = rewrite(g, of, err);
     }
     if (result != g) gb_graph_destroy(&g);
     free(of);
-    free(gone);
     return result;
 }

@@ -553,10 +553,35 @@ static void pool_does_every_task_once(void **state)
     gb_pool_destroy(NULL);
 }
 
+/* Tiles that reach over a small image are taken as long as they save multiplications, F(4x4) where
+ * it saves more than F(2x2). */
+static void small_images_get_the_tiles_that_save(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t size;
+        const char *name;
+    } cases[] = {{1, "direct"},    {2, "winograd2"}, {3, "winograd4"}, {5, "winograd2"},
+                 {6, "winograd2"}, {7, "winograd4"}, {16, "winograd4"}};
+    gb_cpu cpu = {.fast_winograd = true, .isa = gb_isa_best()};
+    assert_int_equal(gb_pool_create(1, &cpu.pool, NULL), GB_OK);
+    for (size_t c = 0; c < 3 * sizeof cases / sizeof *cases; c++) {
+        int64_t size = cases[c / 3].size;
+        const conv_case shape = {256, size, size, 64, 64, 3, 3, 1, {1, 1}, {1, 1}, {1, 1, 1, 1}};
+        gb_contraction p = conv_problem(&shape, GB_CONV_FORWARD + c % 3);
+        gb_contraction_plan plan;
+        assert_int_equal(gb_contraction_plan_make(&cpu, &p, NULL, &plan, NULL), GB_OK);
+        assert_string_equal(gb_contraction_plan_name(&plan), cases[c / 3].name);
+        gb_contraction_plan_free(&plan);
+    }
+    gb_pool_destroy(cpu.pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pool_does_every_task_once), cmocka_unit_test(every_element_is_exact),
+        cmocka_unit_test(small_images_get_the_tiles_that_save),
         cmocka_unit_test(small_types_round_once), cmocka_unit_test(threads_do_not_change_a_bit),
         cmocka_unit_test(every_problem_has_an_implementation_and_names_are_checked)};
     return cmocka_run_group_tests(tests, NULL, NULL);

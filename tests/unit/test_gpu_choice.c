@@ -179,8 +179,9 @@ static void factors_are_copied_where_many_walk_them(void **state)
         {product(32, 90, 512, false, false), 1},    {product(32, 90, 512, false, true), 2},
         {product(4096, 90, 512, false, false), 2},  {product(32, 10, 512, false, false), 2},
         {product(32, 4096, 4096, false, false), 2}, {product(32, 40, 512, true, false), 1},
-        {product(32, 512, 512, true, false), 2},    {product(512, 512, 32, true, true), 3}};
-    for (int i = 0; i < 8; i++) {
+        {product(32, 512, 512, true, false), 2},    {product(512, 512, 32, true, true), 3},
+        {product(16, 4096, 4096, false, false), 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         gb_step s = cases[i].step;
         gb_gpu_program *p = program_of(&s);
         assert_int_equal(p->n_launches, cases[i].launches);

@@ -150,6 +150,8 @@ WINOGRAD void transform_filters(const job *j, winograd_form f, int64_t task)
     int64_t steps = ceil_div(p->c, STEP), panel = task / steps, k0 = task % steps * STEP;
     int64_t count = min_of(STEP, p->c - k0);
     const panels block = panels_of(p, ((panel + 1) * p->column_blocks - 1) / p->panels);
+    const int64_t step = (block.to - block.from) * p->panel_floats; /* from filter to filter */
+    float *first = filter_at(j, block, 0) + (panel - block.from) * p->panel_floats;
     const int a = winograd_filters(f);
     float taps[STEP * 9 * TILE_COLS] = {0};
     gather_filters(j, panel, k0, count, taps);
@@ -159,9 +161,7 @@ WINOGRAD void transform_filters(const job *j, winograd_form f, int64_t task)
             for (int i = 0; i < 9; i++)
                 g[i / 3 * a + i % 3] = load(taps + (k * 9 + i) * TILE_COLS + n);
             winograd_2d(winograd_filter_1d, f, 3, a, a, g);
-            float *to = filter_at(j, block, 0) + (panel - block.from) * p->panel_floats +
-                        (k0 + k) * TILE_COLS + n;
-            int64_t step = (block.to - block.from) * p->panel_floats;
+            float *to = first + (k0 + k) * TILE_COLS + n;
             for (int i = 0; i < a * a; i++) store(to + i * step, g[i]);
         }
 }
