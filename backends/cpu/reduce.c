@@ -21,16 +21,38 @@ static const gb_operand *widest_input(const gb_step *s)
     return best;
 }
 
-/* How many of the sorted axes, from the last, are kept ones; 0: the last is a reduced one. */
-static int inner_kept(const gb_step *s, const gb_cpu_space *sorted)
+/* From which of the sorted axes on, and before `end`, all are kept ones, or reduced ones. */
+static int stretch_before(const gb_step *s, const gb_cpu_space *sorted, int end, bool kept,
+                          int64_t *count)
 {
-    int n = 0;
-    for (int i = sorted->rank - 1; i >= 0; i--) {
+    int first = end;
+    *count = 1;
+    for (int i = end - 1; i >= 0; i--) {
         if (sorted->dim[i] == 1) continue;
-        if (sorted->axis[i] >= s->n_kept) break;
-        n = sorted->rank - i;
+        if ((sorted->axis[i] < s->n_kept) != kept) break;
+        first = i;
+        *count *= sorted->dim[i];
     }
-    return n;
+    return first;
+}
+
+#define SHORT_ROW 128
+
+/* Where the columns begin: the kept axes that are innermost; or those before a few reduced ones,
+ * such as the groups of a normalization, if others are reduced farther out: each then becomes
+ * `fold` columns. The end if there are none. */
+static int columns_from(const gb_step *s, const gb_cpu_space *sorted, int64_t *fold)
+{
+    int64_t kept, reduced;
+    int first = stretch_before(s, sorted, sorted->rank, true, &kept);
+    *fold = 1;
+    if (first < sorted->rank) return first;
+    int rows = stretch_before(s, sorted, sorted->rank, false, &reduced);
+    first = stretch_before(s, sorted, rows, true, &kept);
+    if (reduced > SHORT_ROW || first == rows || kept * reduced > GB_TILE_MAX) return sorted->rank;
+    for (int i = 0; i < first; i++)
+        if (sorted->axis[i] >= s->n_kept && sorted->dim[i] > 1) *fold = reduced;
+    return *fold > 1 ? first : sorted->rank;
 }
 
 static void append(gb_cpu_space *to, const gb_cpu_space *from, int i)
@@ -46,9 +68,10 @@ static void order(const gb_step *s, gb_reduce *r, gb_cpu_space *space, gb_cpu_sp
     const gb_operand *by = widest_input(s);
     gb_cpu_space sorted = {0};
     gb_cpu_space_sort(&sorted, s->dim, by ? by->stride : none, 0, s->rank);
-    r->length = r->inner = r->outer = 1;
+    r->length = r->inner = r->outer = r->fold = 1;
     for (int i = s->n_kept; i < s->rank; i++) r->length *= s->dim[i];
-    int split = sorted.rank - (r->length ? inner_kept(s, &sorted) : 0);
+    int split = r->length ? columns_from(s, &sorted, &r->fold) : sorted.rank;
+    r->length /= r->fold;
     *space = *kept = (gb_cpu_space){0};
     for (int i = 0; i < split; i++) {
         if (sorted.axis[i] >= s->n_kept) continue;
@@ -57,11 +80,12 @@ static void order(const gb_step *s, gb_reduce *r, gb_cpu_space *space, gb_cpu_sp
         r->outer *= sorted.dim[i];
     }
     for (int i = 0; i < sorted.rank; i++)
-        if (sorted.axis[i] >= s->n_kept) append(space, &sorted, i);
+        if (sorted.axis[i] >= s->n_kept && (i < split || sorted.dim[i] == 1))
+            append(space, &sorted, i);
     for (int i = split; i < sorted.rank; i++) {
-        if (sorted.axis[i] >= s->n_kept) continue; /* of size 1 */
+        if (sorted.axis[i] >= s->n_kept && sorted.dim[i] == 1) continue;
         append(space, &sorted, i);
-        append(kept, &sorted, i);
+        if (sorted.axis[i] < s->n_kept) append(kept, &sorted, i);
         r->inner *= sorted.dim[i];
     }
     gb_cpu_space_count(space);
@@ -117,7 +141,7 @@ static void combine_task(void *ctx, int64_t task, int worker)
     const gb_reduce *r = run->r;
     gb_partial sum[COMBINE];
     double space[COMBINE];
-    int64_t step = COMBINE / r->n_red, kept = r->outer * r->inner, first = task * step;
+    int64_t step = COMBINE / r->n_red, kept = gb_reduce_kept(r), first = task * step;
     int64_t n = first + step < kept ? step : kept - first;
     for (int64_t i = 0; i < n; i++)
         for (int red = 0; red < r->n_red; red++) {
@@ -141,7 +165,7 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
                 by_columns(r) ? gb_reduce_columns_task : gb_reduce_rows_task, &x);
     int64_t step = COMBINE / r->n_red;
     if (r->splits > 1)
-        gb_pool_run(workers->pool, (r->outer * r->inner + step - 1) / step, combine_task, &x);
+        gb_pool_run(workers->pool, (gb_reduce_kept(r) + step - 1) / step, combine_task, &x);
 }
 
 static void free_state(void *state)
@@ -169,7 +193,7 @@ static gb_status compile(gb_reduce *r, const gb_step *step, const gb_cpu_space *
 static gb_status allocate_partials(gb_reduce *r, gb_error *err)
 {
     if (r->splits == 1) return GB_OK;
-    size_t n = (size_t)(r->outer * r->inner * r->splits) * (size_t)r->n_red;
+    size_t n = (size_t)(gb_reduce_kept(r) * r->splits) * (size_t)r->n_red;
     r->partial = malloc(n * sizeof *r->partial);
     if (r->partial) return GB_OK;
     return gb_fail(err, GB_OUT_OF_MEMORY, "reduction", "use a smaller batch",

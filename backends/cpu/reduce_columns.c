@@ -162,7 +162,7 @@ static gb_partial moments_partial(const double *sum, int64_t block, double shift
     return (gb_partial){.n = n, .v = shift + d, .m2 = m2 < 0 ? 0 : m2};
 }
 
-/* Makes partial results of rows [first, end); stride is between columns of out. */
+/* Makes partial results of rows [first, end); stride is between results of out. */
 static void reduce_rows(const column_task *t, int64_t outer, int64_t first, int64_t end,
                         gb_partial *out, int64_t stride)
 {
@@ -181,10 +181,15 @@ static void reduce_rows(const column_task *t, int64_t outer, int64_t first, int6
     const float *lane = t->lanes;
     for (int red = 0; red < r->n_red; red++) {
         bool moments = r->red[red] == GB_MOMENTS;
-        for (int64_t c = 0; c < t->columns; c++)
-            out[c * stride + red] = moments
-                                        ? moments_partial(sum + c, r->block, lane[c], end - first)
-                                        : (gb_partial){.n = (double)(end - first), .v = sum[c]};
+        for (int64_t c = 0; c < t->columns; c++) {
+            gb_partial *to = &out[c / r->fold * stride + red];
+            gb_partial p = moments ? moments_partial(sum + c, r->block, lane[c], end - first)
+                                   : (gb_partial){.n = (double)(end - first), .v = sum[c]};
+            if (c % r->fold)
+                gb_partial_add(r, red, to, &p);
+            else
+                *to = p;
+        }
         sum += (moments ? 3 : 1) * r->block;
         lane += (moments ? 3 : 1) * r->width;
     }
@@ -228,14 +233,14 @@ void gb_reduce_columns_task(void *ctx, int64_t task, int worker)
     t.columns = t.column + r->block < r->inner ? r->block : r->inner - t.column;
     int64_t first = split * r->split_length, end = first + r->split_length;
     if (end > r->length) end = r->length;
-    int64_t kept = outer * r->inner + t.column;
+    int64_t kept = (outer * r->inner + t.column) / r->fold, results = t.columns / r->fold;
     if (r->splits > 1) {
         reduce_rows(&t, outer, first, end, r->partial + (kept * r->splits + split) * r->n_red,
                     r->splits * r->n_red);
         return;
     }
     for (int64_t i = 0; i < places; i++)
-        reduce_rows(&t, outer + i, first, end, t.partial + i * t.columns * r->n_red, r->n_red);
-    int64_t n = places * t.columns;
+        reduce_rows(&t, outer + i, first, end, t.partial + i * results * r->n_red, r->n_red);
+    int64_t n = places * results;
     gb_reduce_store(run, kept, n, t.partial, t.partial + n * r->n_red);
 }

@@ -1,8 +1,8 @@
 /* Reductions: what their two ways of running share.
  *
  * Rows: the reduced axes are innermost, [kept][reduced]; each row ends in one number. Columns: some
- * kept axes are innermost, [kept 1][reduced][kept 2]; tiles are accumulated in lanes that repeat
- * the columns. Work is cut by shape alone and partial results are combined in a fixed order, in
+ * kept axes are innermost, or groups of them are, [kept 1][reduced][kept 2][reduced few]; tiles are
+ * accumulated in lanes that repeat the columns. Work is cut by shape alone and partial results are combined in a fixed order, in
  * f64. */
 #ifndef GB_BACKENDS_CPU_REDUCE_PARTIAL_H
 #define GB_BACKENDS_CPU_REDUCE_PARTIAL_H
@@ -27,9 +27,10 @@ typedef struct gb_reduce {
     double scale[GB_MAX_STEP_OUT];
     gb_walk out[GB_MAX_STEP_OUT]; /* over the kept axes in the order of the loops */
     gb_storage out_storage[GB_MAX_STEP_OUT];
-    int64_t outer, length, inner; /* kept 1, reduced, kept 2 (1: rows) */
+    int64_t outer, length, inner; /* kept 1, reduced, columns (1: rows) */
+    int64_t fold;                 /* neighbouring columns that give one result */
     int64_t splits, split_length; /* of the reduced axes */
-    int64_t block, blocks;        /* of kept 2 */
+    int64_t block, blocks;        /* of the columns */
     int64_t group;                /* of kept 1, in one task */
     gb_partial *partial;          /* [kept][splits][n_red], where there are splits */
     int64_t width;                /* columns: lanes of an accumulator, a multiple of the block */
@@ -42,6 +43,11 @@ typedef struct gb_reduce_run {
     gb_tile_env env;
     void *const *out;
 } gb_reduce_run;
+
+static inline int64_t gb_reduce_kept(const gb_reduce *r)
+{
+    return r->outer * (r->inner / r->fold);
+}
 
 void gb_reduce_rows_task(void *ctx, int64_t task, int worker);
 void gb_reduce_columns_task(void *ctx, int64_t task, int worker);

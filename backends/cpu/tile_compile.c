@@ -3,9 +3,9 @@
 
 #include "backends/cpu/tile_impl.h"
 
-/* What the arrays of a tile may take of L1. A quarter: arrays of 4 KiB each fall into the same
+/* What the arrays of a tile may take of L1. Half of it: arrays of 4 KiB each fall into the same
  * sets. */
-#define L1_BYTES (8 * 1024)
+#define L1_BYTES (16 * 1024)
 #define MAX_PERIOD (2 * GB_TILE_MAX)
 #define NO_VALUE UINT16_MAX
 

@@ -28,20 +28,6 @@ static int binary(list *l, uint8_t prim, int a, int b)
     return append(l, (gb_enode){.prim = prim, .type = 'f', .arg = {(uint16_t)a, (uint16_t)b}}, 1);
 }
 
-static bool is_zero(const gb_enode *n)
-{
-    return n->prim == GB_P_CONST && n->imm == 0;
-}
-
-/* x < 0 ? 0 : x is max(x, 0), a NaN included. */
-static bool is_relu(const list *l, const gb_enode *n)
-{
-    if (n->prim != GB_P_SELECT) return false;
-    const gb_enode *less = &l->node[n->arg[0]];
-    return less->prim == GB_P_LT && less->arg[0] == n->arg[2] && less->arg[1] == n->arg[1] &&
-           is_zero(&l->node[n->arg[1]]);
-}
-
 /* The argument of a product that varies, if the other does not; -1. */
 static int varying_factor(const list *l, int node)
 {
@@ -75,24 +61,48 @@ static int scaled(list *l, int node, int factor)
     return binary(l, n.prim, a, scaled(l, n.arg[1], factor));
 }
 
-/* max(x, 0) <= 0 is x <= 0, a NaN included: the mask of a ReLU that is computed again. */
-static int without_relu(const list *l, const gb_enode *n)
+/* What a comparison needs to read of its operand number `side`: the mask of an activation that is
+ * computed again. max(x, 0) <= 0 is x <= 0, and min(x, 6) < 0 is x < 0, a NaN included. */
+static int without_limit(const list *l, const gb_enode *n, int side)
 {
-    const gb_enode *max = &l->node[n->arg[0]];
-    bool masks = n->prim == GB_P_LE && is_zero(&l->node[n->arg[1]]) && max->prim == GB_P_MAX &&
-                 is_zero(&l->node[max->arg[1]]);
-    return masks ? max->arg[0] : n->arg[0];
+    int node = n->arg[side];
+    const gb_enode *to = &l->node[n->arg[1 - side]], *limit = &l->node[node],
+                   *at = &l->node[limit->arg[1]];
+    if (n->prim != GB_P_LE && n->prim != GB_P_LT) return node;
+    if (to->prim != GB_P_CONST || at->prim != GB_P_CONST) return node;
+    bool equal = n->prim == (side ? GB_P_LT : GB_P_LE);
+    if (limit->prim == GB_P_MAX && (at->imm < to->imm || (equal && at->imm == to->imm)))
+        return limit->arg[0];
+    return limit->prim == GB_P_MIN && at->imm > to->imm ? limit->arg[0] : node;
+}
+
+/* x < c ? c : x is max(x, c), and c < x ? c : x is min(x, c), a NaN included: GB_P_MAX, GB_P_MIN or
+ * GB_P_SELECT, which stands for no such thing. */
+static gb_prim extreme_of(const list *l, const gb_enode *n)
+{
+    if (n->prim != GB_P_SELECT || l->node[n->arg[1]].prim != GB_P_CONST) return GB_P_SELECT;
+    const gb_enode *less = &l->node[n->arg[0]];
+    if (less->prim != GB_P_LT) return GB_P_SELECT;
+    for (int side = 0; side < 2; side++) {
+        gb_enode whole = *less; /* as it was before the limits of x were left out */
+        whole.arg[side] = n->arg[2];
+        if (less->arg[1 - side] == n->arg[1] && without_limit(l, &whole, side) == less->arg[side])
+            return side ? GB_P_MIN : GB_P_MAX;
+    }
+    return GB_P_SELECT;
 }
 
 /* A copy of node with mapped arguments, or what takes its place. */
 static int rewrite(list *l, gb_enode n, int uses)
 {
-    if (n.prim == GB_P_LE) {
-        int x = without_relu(l, &n);
-        if (x != n.arg[0]) l->uses[x] += --l->uses[n.arg[0]] ? 1 : 0;
-        n.arg[0] = (uint16_t)x;
+    for (int side = 0; side < 2; side++) {
+        int x = without_limit(l, &n, side);
+        if (x != n.arg[side]) l->uses[x] += --l->uses[n.arg[side]] ? 1 : 0;
+        n.arg[side] = (uint16_t)x;
     }
-    if (is_relu(l, &n)) n = (gb_enode){.prim = GB_P_MAX, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
+    gb_prim extreme = extreme_of(l, &n);
+    if (extreme != GB_P_SELECT)
+        n = (gb_enode){.prim = (uint8_t)extreme, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
     int k = -1;
     if (n.prim == GB_P_MUL)
         for (int i = 0; i < 2; i++)
@@ -105,11 +115,11 @@ static int rewrite(list *l, gb_enode n, int uses)
     return y;
 }
 
-static void drop_comparison(const gb_expr *e, int *uses)
+static void drop_comparisons(const gb_expr *e, int *uses)
 {
     for (int i = 0; i < e->n_nodes; i++) {
         list view = {.node = (gb_enode *)e->node};
-        if (is_relu(&view, &e->node[i]) && uses[e->node[i].arg[0]] == 1)
+        if (extreme_of(&view, &e->node[i]) != GB_P_SELECT && uses[e->node[i].arg[0]] == 1)
             uses[e->node[i].arg[2]]--; /* the comparison goes away with the select */
     }
 }
@@ -126,7 +136,7 @@ gb_status gb_tile_rewrite(const gb_expr *e, const uint8_t *class, gb_expr *out, 
     for (int i = 0; i < e->n_nodes && ok; i++)
         for (int k = 0; k < gb_prim_arity(e->node[i].prim); k++) uses[e->node[i].arg[k]]++;
     for (int k = 0; k < e->n_out && ok; k++) uses[e->out[k]] += 2; /* stays as it is */
-    if (ok) drop_comparison(e, uses);
+    if (ok) drop_comparisons(e, uses);
     for (int i = 0; i < e->n_nodes && ok; i++) {
         gb_enode n = e->node[i];
         int arity = gb_prim_arity(n.prim);

@@ -66,11 +66,13 @@ GB_V float gb_rint(float a)
 }
 GB_V float gb_fmin(float a, float b)
 {
-    return ((a < b) | (a != a)) ? a : b;
+    float least = a < b ? a : b; /* one instruction; nested, the or of both conditions is branches */
+    return a != a ? a : least;
 }
 GB_V float gb_fmax(float a, float b)
 {
-    return ((a > b) | (a != a)) ? a : b;
+    float most = a > b ? a : b;
+    return a != a ? a : most;
 }
 
 GB_V float gb_copysign(float a, float b)

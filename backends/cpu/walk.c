@@ -41,6 +41,22 @@ const gb_halves *gb_halves_of(gb_storage s)
     return &gb_halves_for(gb_isa_best())[s == GB_S_F16 ? 0 : 1];
 }
 
+/* Short runs that repeat, such as statistics of groups over all pixels, are met once and copied. */
+#define SHORT_RUN 64
+#define MAX_PATTERN 512
+
+static void find_pattern(gb_walk *w)
+{
+    int64_t inner = 1;
+    for (int i = w->rank - 1; i > 0 && w->dim[w->rank - 1] < SHORT_RUN; i--) {
+        inner *= w->dim[i];
+        if (inner > MAX_PATTERN) return;
+        if (w->stride[i - 1] != 0) continue;
+        w->pattern = inner;
+        w->stretch = inner * w->dim[i - 1];
+    }
+}
+
 void gb_walk_init(gb_walk *w, const gb_cpu_space *space, gb_storage storage, const int64_t *stride)
 {
     *w = (gb_walk){.storage = storage, .halves = gb_halves_of(storage)};
@@ -56,6 +72,7 @@ void gb_walk_init(gb_walk *w, const gb_cpu_space *space, gb_storage storage, con
             w->stride[w->rank++] = s;
         }
     }
+    find_pattern(w);
 }
 
 bool gb_walk_is_dense(const gb_walk *w)
@@ -130,8 +147,8 @@ static void store_run(const int32_t *restrict in, int64_t stride, int64_t n, int
         for (int64_t i = 0; i < n; i++) x[i * stride] = in[i];
 }
 
-/* A strided run is gathered into short contiguous ones. */
-#define SHORT_RUN 256
+/* A strided run is gathered into contiguous pieces. */
+#define PIECE 256
 
 static void load_half_run(const gb_halves *h, const uint16_t *restrict x, int64_t stride, int64_t n,
                           float *restrict out)
@@ -140,9 +157,9 @@ static void load_half_run(const gb_halves *h, const uint16_t *restrict x, int64_
         h->widen(x, n, out);
         return;
     }
-    uint16_t gathered[SHORT_RUN];
-    for (int64_t done = 0; done < n; done += SHORT_RUN) {
-        int64_t count = n - done < SHORT_RUN ? n - done : SHORT_RUN;
+    uint16_t gathered[PIECE];
+    for (int64_t done = 0; done < n; done += PIECE) {
+        int64_t count = n - done < PIECE ? n - done : PIECE;
         for (int64_t i = 0; i < count; i++) gathered[i] = x[(done + i) * stride];
         h->widen(gathered, count, out + done);
     }
@@ -155,9 +172,9 @@ static void store_half_run(const gb_halves *h, const float *restrict in, int64_t
         h->narrow(in, n, x);
         return;
     }
-    uint16_t narrow[SHORT_RUN];
-    for (int64_t done = 0; done < n; done += SHORT_RUN) {
-        int64_t count = n - done < SHORT_RUN ? n - done : SHORT_RUN;
+    uint16_t narrow[PIECE];
+    for (int64_t done = 0; done < n; done += PIECE) {
+        int64_t count = n - done < PIECE ? n - done : PIECE;
         h->narrow(in + done, count, narrow);
         for (int64_t i = 0; i < count; i++) x[(done + i) * stride] = narrow[i];
     }
@@ -179,7 +196,7 @@ static void store_half_run(const gb_halves *h, const float *restrict in, int64_t
         }                                                                                          \
     } while (0)
 
-void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
+static void load_each(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
 {
     if (gb_storage_size(w->storage) == 4) {
         EACH_RUN(w, start, n,
@@ -189,6 +206,30 @@ void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, 
     EACH_RUN(w, start, n,
              load_half_run(w->halves, (const uint16_t *)base + p.offset, stride, run,
                            (float *)out + done));
+}
+
+/* Fills n elements with copies of the first `period` of them. */
+static void repeat(char *out, int64_t period, int64_t n)
+{
+    for (int64_t done = period, more; done < n; done += more) {
+        more = done < n - done ? done : n - done;
+        memcpy(out + done * 4, out, (size_t)more * 4);
+    }
+}
+
+void gb_walk_load(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
+{
+    if (!w->pattern) {
+        load_each(w, base, start, n, out);
+        return;
+    }
+    for (int64_t done = 0, m; done < n; done += m, start += m) {
+        char *to = (char *)out + done * 4;
+        m = w->stretch - start % w->stretch;
+        if (m > n - done) m = n - done;
+        load_each(w, base, start, m < w->pattern ? m : w->pattern, to);
+        repeat(to, w->pattern, m);
+    }
 }
 
 void gb_walk_store(const gb_walk *w, void *base, int64_t start, int64_t n, const void *in)

@@ -25,6 +25,7 @@ typedef struct gb_walk {
     const gb_halves *halves; /* NULL: of 4 bytes */
     int rank;
     int64_t dim[GB_MAX_RANK], stride[GB_MAX_RANK];
+    int64_t pattern, stretch; /* elements that repeat until the stretch ends; 0: none of use */
 } gb_walk;
 
 /* stride is by the step's axes. */

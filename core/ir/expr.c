@@ -233,12 +233,23 @@ void gb_expr_eval(const gb_expr *e, const double *in, const int64_t *coord, cons
     for (int k = 0; k < e->n_out; k++) out[k] = value[e->out[k]];
 }
 
+int gb_expr_cost(const gb_expr *e)
+{
+    static const gb_prim polynomials[] = {GB_P_EXP, GB_P_LOG,   GB_P_TANH,
+                                          GB_P_ERF, GB_P_LOG1P, GB_P_EXPM1},
+                         slow[] = {GB_P_POW,  GB_P_SIN,  GB_P_COS,  GB_P_TAN,
+                                   GB_P_ASIN, GB_P_ACOS, GB_P_ATAN, GB_P_RANDOM};
+    int cost = e->n_nodes > 60 ? GB_EXPR_DEAR : 0;
+    for (int i = 0; i < e->n_nodes; i++) {
+        for (size_t k = 0; k < sizeof polynomials / sizeof *polynomials; k++)
+            if (e->node[i].prim == polynomials[k]) cost += 2;
+        for (size_t k = 0; k < sizeof slow / sizeof *slow; k++)
+            if (e->node[i].prim == slow[k]) cost = GB_EXPR_DEAR;
+    }
+    return cost < GB_EXPR_DEAR ? cost : GB_EXPR_DEAR;
+}
+
 bool gb_expr_is_costly(const gb_expr *e)
 {
-    static const gb_prim costly[] = {GB_P_EXP,   GB_P_LOG,   GB_P_POW,  GB_P_TANH,  GB_P_ERF,
-                                     GB_P_LOG1P, GB_P_EXPM1, GB_P_SIN,  GB_P_COS,   GB_P_TAN,
-                                     GB_P_ASIN,  GB_P_ACOS,  GB_P_ATAN, GB_P_RANDOM};
-    for (size_t i = 0; i < sizeof costly / sizeof *costly; i++)
-        if (gb_expr_uses(e, costly[i])) return true;
-    return e->n_nodes > 60;
+    return gb_expr_cost(e) > 0;
 }

@@ -61,6 +61,9 @@ gb_expr *gb_xb_finish(gb_xb *b, int n_in, const gb_x *out, int n_out,
 
 /* --- reading --- */
 bool gb_expr_uses(const gb_expr *e, gb_prim p);
+/* Time of computing it, in values read from memory: an exponential is worth two, on a CPU. */
+int gb_expr_cost(const gb_expr *e);
+#define GB_EXPR_DEAR 100 /* at most */
 /* Does computing it take longer than reading a value from memory? */
 bool gb_expr_is_costly(const gb_expr *e);
 /* Float64 evaluation of one element. value: scratch of n_nodes doubles. */

@@ -26,7 +26,7 @@ typedef struct draft {
 typedef struct fusion {
     const gb_graph *g;
     draft *draft;       /* by node */
-    int *readers;       /* by value: nodes that read it */
+    int *readers;       /* by value: nodes that read it, those that end up in one node as one */
     char *kept;         /* by value: read by something that is no compute node, or an output */
     int *leaf_uses;     /* by value: emitted nodes that read it */
     gb_arena *arena;    /* of expressions */
@@ -66,7 +66,8 @@ static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
     if (reads == 1) return true;
     /* streams of memory: each reader reads the leaves, or one reads them, writes v, and all read v */
     int leaves = large_leaves(g, &f->draft[p], &n->compute->space);
-    return reads * leaves <= leaves + 1 + reads && !gb_expr_is_costly(f->draft[p].expr);
+    int again = (reads - 1) * (leaves + gb_expr_cost(f->draft[p].expr));
+    return again <= 1 + reads;
 }
 
 /* Operand list under construction: the position of v, appended if new; -1 where it is full. */
@@ -145,18 +146,45 @@ static bool takes_epilogue(const fusion *f, const gb_node *n, const draft *d, gb
            gb_dtype_is_float(gb_dtype_at(g, n->out[0])) && !writes_over(g, n, d);
 }
 
-static void count_readers(fusion *f)
+static void find_kept(fusion *f)
 {
     const gb_graph *g = f->g;
-    for (int i = 0; i < g->n_nodes; i++) {
-        const gb_node *n = &g->node[i];
-        for (int k = 0; k < n->n_in; k++) {
-            f->readers[n->in[k]]++;
-            if (!is_compute(n)) f->kept[n->in[k]] = 1;
-        }
-    }
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int k = 0; k < g->node[i].n_in; k++)
+            if (!is_compute(&g->node[i])) f->kept[g->node[i].in[k]] = 1;
     for (int i = 0; i < g->n_outputs; i++) f->kept[g->output[i]] = 1;
     for (int i = 0; i < g->n_states; i++) f->kept[g->value[g->state[i]].update] = 1;
+}
+
+/* From the last node to the first: a pointwise node whose readers all end up in one node ends up
+ * there as well. home: by node; of: by value, the home of its reader met last. */
+static void find_homes(fusion *f, int *home, int *of)
+{
+    const gb_graph *g = f->g;
+    for (int i = g->n_nodes - 1; i >= 0; i--) {
+        const gb_node *n = &g->node[i];
+        gb_value v = n->out[0];
+        home[i] = i;
+        if (is_compute(n) && strcmp(n->op->name, "Pointwise") == 0 && n->n_out == 1 &&
+            !f->kept[v] && f->readers[v] == 1 && is_compute(&g->node[of[v]]) &&
+            gb_shape_equal(&n->compute->space, &g->node[of[v]].compute->space))
+            home[i] = of[v];
+        for (int k = 0; k < n->n_in; k++) {
+            gb_value in = n->in[k];
+            if (f->readers[in] == 0 || of[in] != home[i]) f->readers[in]++;
+            of[in] = home[i];
+        }
+    }
+}
+
+static bool count_readers(fusion *f)
+{
+    int *home = calloc((size_t)f->g->n_nodes + (size_t)f->g->n_values + 1, sizeof *home);
+    if (!home) return false;
+    find_kept(f);
+    find_homes(f, home, home + f->g->n_nodes);
+    free(home);
+    return true;
 }
 
 /* From the outputs backwards: which nodes must be emitted, and how often each value is read. */
@@ -328,7 +356,7 @@ gb_graph *gb_fuse(const gb_graph *g, gb_error *err)
     gb_graph *result = NULL;
     gb_rewrite r;
     bool ok = f.arena && f.draft && f.readers && f.leaf_uses && f.kept && needed;
-    if (ok) count_readers(&f);
+    ok = ok && count_readers(&f);
     for (int i = 0; ok && i < g->n_nodes; i++) {
         f.draft[i].contraction = -1;
         if (is_compute(&g->node[i])) ok = make_draft(&f, i);

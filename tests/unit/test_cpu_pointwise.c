@@ -205,6 +205,67 @@ static void rewritten_trees(void **state)
     }
 }
 
+/* value < limit ? limit : value, or the other way round. */
+static gb_x limited(check *c, gb_x v, double limit, bool below)
+{
+    gb_x k = gb_x_const(&c->xb, limit);
+    gb_x outside = below ? op2(c, GB_P_LT, v, k) : op2(c, GB_P_LT, k, v);
+    return gb_x3(&c->xb, GB_P_SELECT, outside, k, v);
+}
+
+/* Limits on both sides in either order, and comparisons with what they leave: at the limits, at
+ * equal limits, above each other, and for a NaN. */
+static void limits_and_masks(void **state)
+{
+    (void)state;
+    static const double limits[][3] = {{0, 6, 3},  {0, 6, 0}, {0, 6, 6},
+                                       {-1, 1, 2}, {2, 2, 2}, {3, -3, 0}};
+    const int64_t dim[1] = {1000};
+    for (int kind = 0; kind < 24; kind++) {
+        const double *l = limits[kind / 4];
+        bool low_first = kind & 1;
+        check c;
+        check_begin(&c, GB_STEP_POINTWISE, 1, dim);
+        add_in(&c, dense(&c, 'f', 1, dim, NULL));
+        add_in(&c, dense(&c, 'f', 1, dim, NULL));
+        for (int i = 0; i < 1000; i++)
+            put_value(&c, 0, PAD + i, i == 77 ? NAN : (i % 31) * 0.5 - 6);
+        gb_x v = gb_x_input(&c.xb, 0, 'f'), w = gb_x_input(&c.xb, 1, 'f');
+        v = op2(&c, GB_P_ADD, op2(&c, GB_P_MUL, v, gb_x_const(&c.xb, 2)), gb_x_const(&c.xb, 1));
+        gb_x once = limited(&c, v, l[!low_first], low_first);
+        gb_x twice = limited(&c, once, l[low_first], !low_first), k = gb_x_const(&c.xb, l[2]);
+        gb_x mask = op2(&c, kind & 2 ? GB_P_LT : GB_P_LE, twice, k);
+        gb_x other = op2(&c, kind & 2 ? GB_P_LE : GB_P_LT, k, once);
+        gb_x out[2] = {op2(&c, GB_P_MUL, w, twice),
+                       gb_x3(&c.xb, GB_P_SELECT, mask, gb_x_const(&c.xb, 0),
+                             gb_x3(&c.xb, GB_P_SELECT, other, gb_x_const(&c.xb, -1), w))};
+        for (int i = 0; i < 2; i++) add_out(&c, dense(&c, 'f', 1, dim, NULL));
+        set_expr(&c, 2, out, 2);
+        check_end(&c);
+    }
+}
+
+/* Statistics of groups: short runs that repeat over all pixels of an image. */
+static void patterns_repeat(void **state)
+{
+    (void)state;
+    const int64_t dims[][4] = {
+        {3, 50, 8, 4}, {2, 300, 3, 5}, {5, 7, 64, 9}, {4, 1, 8, 4}, {2, 9, 2, 70}};
+    for (int k = 0; k < 5; k++) {
+        const int64_t *dim = dims[k], group[4] = {dim[2], 0, 1, 0}, mixed[4] = {0, dim[3], 0, 1};
+        check c;
+        check_begin(&c, GB_STEP_POINTWISE, 4, dim);
+        add_in(&c, dense(&c, 'f', 4, dim, NULL));
+        add_in(&c, window(&c, 'f', 4, dim, group));
+        add_in(&c, window(&c, 'f', 4, dim, mixed));
+        add_out(&c, dense(&c, 'f', 4, dim, NULL));
+        gb_x y = op2(&c, GB_P_SUB, gb_x_input(&c.xb, 0, 'f'), gb_x_input(&c.xb, 1, 'f'));
+        y = op2(&c, GB_P_MUL, y, gb_x_input(&c.xb, 2, 'f'));
+        set_expr(&c, 3, &y, 1);
+        check_end(&c);
+    }
+}
+
 static void strides_of_all_kinds(void **state)
 {
     (void)state;
@@ -301,6 +362,7 @@ int main(void)
         cmocka_unit_test(primitives_are_accurate), cmocka_unit_test(channels_broadcast),
         cmocka_unit_test(rewritten_trees),         cmocka_unit_test(strides_of_all_kinds),
         cmocka_unit_test(updates_in_place),        cmocka_unit_test(outputs_of_all_kinds),
-        cmocka_unit_test(halves_are_converted)};
+        cmocka_unit_test(halves_are_converted),    cmocka_unit_test(limits_and_masks),
+        cmocka_unit_test(patterns_repeat)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

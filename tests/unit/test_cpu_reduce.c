@@ -42,6 +42,16 @@ static void shapes_and_orders(void **state)
     all_combiners(4, (int64_t[]){7, 3, 20, 30}, 1, kept_inside, 0);
     all_combiners(4, (int64_t[]){33, 6, 5, 7}, 2, last, 0);
     all_combiners(4, (int64_t[]){3, 24, 40, 50}, 2, last, 4);
+    /* groups of neighbours: [image][pixel][group][channel], the image and the group are kept */
+    static const int grouped[4] = {0, 2, 1, 3};
+    all_combiners(4, (int64_t[]){3, 8, 50, 4}, 2, grouped, 0);
+    all_combiners(4, (int64_t[]){2, 5, 9000, 3}, 2, grouped, 8);
+    all_combiners(4, (int64_t[]){1, 32, 7000, 1}, 2, grouped, 4);
+    all_combiners(4, (int64_t[]){2, 100, 3, 12}, 2, grouped, 0);
+    all_combiners(4, (int64_t[]){70, 1, 5, 6}, 2, grouped, 0);
+    all_combiners(4, (int64_t[]){2, 3, 40, 129}, 2, grouped, 0);
+    all_combiners(2, (int64_t[]){300, 64}, 1, NULL, 0);
+    all_combiners(2, (int64_t[]){77, 135}, 1, NULL, 2);
     all_combiners(2, (int64_t[]){5, 1}, 1, NULL, 0);
     all_combiners(2, (int64_t[]){1, 5}, 1, swapped, 0);
     all_combiners(2, (int64_t[]){5, 0}, 1, NULL, 0);

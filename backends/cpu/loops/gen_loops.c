@@ -32,9 +32,22 @@ static const struct {
     {"mul(a,mul(sub(b,c),d))", "vvvv"},
     {"mul(a,mul(add(erf(mul(a,b)),c),d))", "vsss"}, /* gelu, and its gradient … */
     {"mul(add(mul(add(erf(mul(a,b)),c),d),mul(a,mul(exp(mul(mul(a,a),e)),f))),g)", "vsssssv"},
-    {"exp(sub(a,b))", "vv vs"},                     /* softmax */
-    {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"},     /* momentum */
-    {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"},      /* mean of squares */
+    {"max(min(add(mul(a,b),c),d),e)", "vssss"}, /* hard sigmoid, hard swish, ReLU6, … */
+    {"mul(a,max(min(add(mul(b,c),d),e),f))", "vvssss"},
+    {"min(max(add(mul(sub(a,b),c),d),e),f)", "vvvvss"},
+    {"min(max(a,b),c)", "vss"},
+    {"max(min(a,b),c)", "vss"},
+    {"select(lt(a,b),c,select(lt(b,d),e,f))", "svsssv"}, /* … and their gradients */
+    {"select(lt(a,b),c,select(lt(b,d),e,mul(f,g)))", "svsssvv"},
+    {"select(lt(a,b),c,select(lt(d,a),e,f))", "vssssv"},
+    {"div(a,add(b,exp(neg(c))))", "ssv"}, /* sigmoid, silu and its gradient */
+    {"mul(a,div(b,add(c,exp(neg(a)))))", "vss"},
+    {"add(mul(a,b),mul(mul(a,c),mul(b,sub(d,b))))", "vvvs"},
+    {"mul(a,mul(b,sub(c,b)))", "vvs"},
+    {"mul(a,sub(b,mul(c,c)))", "vsv"},
+    {"exp(sub(a,b))", "vv vs"},                 /* softmax */
+    {"sub(a,mul(b,add(mul(c,d),e)))", "vsvsv"}, /* momentum */
+    {"add(mul(a,b),mul(mul(c,c),d))", "vsvs"},  /* mean of squares */
     /* updates that are left out where the loss is not finite: momentum, mean of squares, … */
     {"select(a,add(mul(b,c),d),b)", "svsv"},
     {"select(a,add(mul(b,c),mul(d,e)),b)", "svsvs"},
@@ -154,6 +167,7 @@ static int n_rows;
 static void add(const tree *t, const char *mode, size_t length)
 {
     if (n_rows == 500) die("too many loops", mode);
+    if ((size_t)t->leaves != length) die("a tree has more or fewer leaves", mode);
     memcpy(rows[n_rows].mode, mode, length);
     rows[n_rows].prims = t->prims;
     write_loop(t, rows[n_rows].mode, n_rows);

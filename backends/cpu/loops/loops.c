@@ -34,31 +34,43 @@ static void fill(int64_t n, void *const *p, double imm)
 
 /* Sums in LANES independent accumulators, a fixed order whatever the vector width. */
 #define LANES 64
+#define FOLDED 8 /* so many of f64 take the lanes, and what is left of a row */
 
-static double fold(const float *lane)
+typedef struct {
+    double s[FOLDED];
+} sums;
+
+static inline void take(sums *to, const float *x)
 {
-    double s = 0;
-    for (int k = 0; k < LANES; k++) s += lane[k];
-    return s;
+    for (int k = 0; k < FOLDED; k++) to->s[k] += x[k];
+}
+
+static inline double total(const sums *t)
+{
+    return ((t->s[0] + t->s[1]) + (t->s[2] + t->s[3])) +
+           ((t->s[4] + t->s[5]) + (t->s[6] + t->s[7]));
 }
 
 static double sum(const float *x, int64_t n)
 {
-    double s = 0;
+    sums t = {{0}};
+    double rest = 0;
     int64_t i = 0;
     if (n >= LANES) {
         float lane[LANES] = {0};
         for (; i + LANES <= n; i += LANES)
             for (int k = 0; k < LANES; k++) lane[k] += x[i + k];
-        s = fold(lane);
+        for (int k = 0; k < LANES; k += FOLDED) take(&t, lane + k);
     }
-    for (; i < n; i++) s += x[i];
-    return s;
+    for (; i + FOLDED <= n; i += FOLDED) take(&t, x + i);
+    for (; i < n; i++) rest += x[i];
+    return total(&t) + rest;
 }
 
 static double square_sum(const float *x, int64_t n, float shift)
 {
-    double s = 0;
+    sums t = {{0}};
+    double rest = 0;
     int64_t i = 0;
     if (n >= LANES) {
         float lane[LANES] = {0};
@@ -67,24 +79,28 @@ static double square_sum(const float *x, int64_t n, float shift)
                 float d = x[i + k] - shift;
                 lane[k] += d * d;
             }
-        s = fold(lane);
+        for (int k = 0; k < LANES; k += FOLDED) take(&t, lane + k);
     }
-    for (; i < n; i++) s += (double)(x[i] - shift) * (x[i] - shift);
-    return s;
+    for (; i + FOLDED <= n; i += FOLDED)
+        for (int k = 0; k < FOLDED; k++) {
+            double d = x[i + k] - shift;
+            t.s[k] += d * d;
+        }
+    for (; i < n; i++) rest += (double)(x[i] - shift) * (x[i] - shift);
+    return total(&t) + rest;
 }
 
 #define EXTREME(name, pick)                                                                        \
     static float name(const float *x, int64_t n)                                                   \
     {                                                                                              \
-        float best = x[0];                                                                         \
-        int64_t i = 0;                                                                             \
-        if (n >= LANES) {                                                                          \
-            float lane[LANES];                                                                     \
-            memcpy(lane, x, sizeof lane);                                                          \
-            for (i = LANES; i + LANES <= n; i += LANES)                                            \
-                for (int k = 0; k < LANES; k++) lane[k] = pick(lane[k], x[i + k]);                 \
-            for (int k = 0; k < LANES; k++) best = pick(best, lane[k]);                            \
-        }                                                                                          \
+        float lane[LANES], best = x[0];                                                            \
+        int64_t i = 0, lanes = n < LANES ? 0 : LANES;                                              \
+        memcpy(lane, x, (size_t)lanes * sizeof *lane);                                             \
+        for (i = lanes; lanes && i + LANES <= n; i += LANES)                                       \
+            for (int k = 0; k < LANES; k++) lane[k] = pick(lane[k], x[i + k]);                     \
+        for (int64_t half = lanes / 2; half; half /= 2)                                            \
+            for (int64_t k = 0; k < half; k++) lane[k] = pick(lane[k], lane[k + half]);            \
+        if (lanes) best = lane[0];                                                                 \
         for (; i < n; i++) best = pick(best, x[i]);                                                \
         return best;                                                                               \
     }
