@@ -1,11 +1,23 @@
 /* Depthwise convolutions (one filter a channel): bound by memory, so vectors of channels and no
- * packing but of the filters, which are laid out [tap][channel]. */
+ * packing but of the filters, which are laid out [tap][channel]. Neighbouring pixels that read the
+ * same taps share what is loaded of the filters. */
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"
 #include "backends/cpu/kernels/level.h"
 
-enum { PARTS = 64, TAPS_AT_ONCE = 64 };
+enum { PARTS = 64, TAPS_AT_ONCE = 64, PIXELS = 4, BAND = 16 };
+
+/* Which position of the source a tap of the filter reads, for one position of the destination. */
+typedef struct {
+    int64_t tap, source;
+} reach;
+
+/* That along one axis: reaches first[i] .. first[i + 1] are those of destination i. */
+typedef struct {
+    int32_t *first;
+    reach *list;
+} reaches;
 
 typedef struct {
     const gb_contraction *problem;
@@ -13,6 +25,8 @@ typedef struct {
     const gb_contraction_args *args;
     float *filters; /* [tap][channel]; backward to the weights: parts of it */
     int64_t taps, parts;
+    reaches rows, cols;
+    int64_t step; /* from a pixel's source to that of its neighbour, where these have equal taps */
 } job;
 
 static bool can(const gb_cpu *cpu, const gb_contraction *problem)
@@ -27,89 +41,246 @@ static int64_t parts_of(const gb_conv_dims *d)
     return rows < 1 ? 1 : min_of(rows, PARTS);
 }
 
+/* --- forward, and backward to the data --- */
+
+typedef struct {
+    int64_t outs, ins, kernel, stride, dilation, pad;
+} axis;
+
+/* The source that tap k of destination `at` reads, or -1. */
+static int64_t source_of(const axis *x, bool back, int64_t at, int64_t k)
+{
+    int64_t offset = k * x->dilation - x->pad;
+    if (!back) {
+        int64_t in = at * x->stride + offset;
+        return in >= 0 && in < x->ins ? in : -1;
+    }
+    int64_t out = at - offset;
+    return out >= 0 && out % x->stride == 0 && out / x->stride < x->outs ? out / x->stride : -1;
+}
+
+static void find_reaches(const axis *x, bool back, reaches *r)
+{
+    int32_t n = 0;
+    for (int64_t at = 0; at < (back ? x->ins : x->outs); at++) {
+        r->first[at] = n;
+        for (int64_t k = 0; k < x->kernel; k++) {
+            int64_t source = source_of(x, back, at, k);
+            if (source >= 0) r->list[n++] = (reach){k, source};
+        }
+        r->first[at + 1] = n;
+    }
+}
+
 /* The pixels that one pixel sums, with the filters they are multiplied by. */
 typedef struct {
     const float *from[TAPS_AT_ONCE], *filter[TAPS_AT_ONCE];
     int count;
 } sources;
 
-/* The output position that reads input position `at` through a tap at `offset`, or -1. */
-static int64_t reader(int64_t at, int64_t offset, int64_t stride, int64_t outs)
+/* Do `count` neighbours from x on have equal taps, and sources `step` apart? */
+static bool are_alike(const job *j, int64_t x, int64_t count)
 {
-    int64_t x = at - offset;
-    return x >= 0 && x % stride == 0 && x / stride < outs ? x / stride : -1;
+    const reaches *r = &j->cols;
+    int64_t n = r->first[x + 1] - r->first[x];
+    for (int64_t p = 1; p < count; p++)
+        for (int64_t k = 0; k < n; k++) {
+            const reach *a = &r->list[r->first[x] + k], *b = &r->list[r->first[x + p] + k];
+            if (r->first[x + p + 1] - r->first[x + p] != n || a->tap != b->tap ||
+                b->source - a->source != p * j->step)
+                return false;
+        }
+    return n > 0;
 }
 
-/* Taps first .. first + TAPS_AT_ONCE of the pixel (y, x) of the destination. */
-static void find_sources(const job *j, int64_t image, int64_t y, int64_t x, int64_t first,
-                         sources *s)
+#define SUM_PIXELS(pixels, vectors)                                                                \
+    for (; c + vectors * LANES <= channels; c += vectors * LANES) {                                \
+        vec acc[pixels][vectors];                                                                  \
+        for (int p = 0; p < pixels; p++)                                                           \
+            for (int v = 0; v < vectors; v++)                                                      \
+                acc[p][v] = accumulate ? load(to + p * channels + c + v * LANES) : (vec){0};       \
+        for (int t = 0; t < s->count; t++)                                                         \
+            for (int v = 0; v < vectors; v++) {                                                    \
+                vec f = load(s->filter[t] + c + v * LANES);                                        \
+                for (int p = 0; p < pixels; p++)                                                   \
+                    acc[p][v] += load(s->from[t] + p * step + c + v * LANES) * f;                  \
+            }                                                                                      \
+        for (int p = 0; p < pixels; p++)                                                           \
+            for (int v = 0; v < vectors; v++) store(to + p * channels + c + v * LANES, acc[p][v]); \
+    }
+
+/* Sums of `pixels` neighbours, whose sources are `step` floats apart. */
+static void sum_sources(const sources *s, float *to, int64_t pixels, int64_t step, int64_t channels,
+                        bool accumulate)
+{
+    int64_t c = 0;
+    if (pixels == PIXELS) {
+        SUM_PIXELS(PIXELS, 2)
+        SUM_PIXELS(PIXELS, 1)
+    } else {
+        SUM_PIXELS(1, 4)
+        SUM_PIXELS(1, 1)
+    }
+    for (; c < channels; c++)
+        for (int64_t p = 0; p < pixels; p++) {
+            float acc = accumulate ? to[p * channels + c] : 0;
+            for (int t = 0; t < s->count; t++) acc += s->from[t][p * step + c] * s->filter[t][c];
+            to[p * channels + c] = acc;
+        }
+}
+
+/* Pixels x .. x + pixels of one row of the destination. */
+static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, float *to)
+{
+    const gb_conv_dims *d = j->d;
+    bool back = j->problem->kind == GB_CONV_DATA, more = j->problem->accumulate;
+    int64_t to_h = back ? d->h : d->oh, h = back ? d->oh : d->h, w = back ? d->ow : d->w;
+    const float *image = j->args->a + row / to_h * h * w * d->c;
+    const int32_t *rows = &j->rows.first[row % to_h], *cols = &j->cols.first[x];
+    sources s = {.count = 0};
+    for (int32_t m = rows[0]; m < rows[1]; m++)
+        for (int32_t k = cols[0]; k < cols[1]; k++) {
+            const reach *ry = &j->rows.list[m], *rx = &j->cols.list[k];
+            s.from[s.count] = image + (ry->source * w + rx->source) * d->c;
+            s.filter[s.count++] = j->filters + (ry->tap * d->kw + rx->tap) * d->c;
+            if (s.count < TAPS_AT_ONCE) continue;
+            sum_sources(&s, to, pixels, j->step * d->c, d->c, more);
+            more = true;
+            s.count = 0;
+        }
+    if (s.count || !more) sum_sources(&s, to, pixels, j->step * d->c, d->c, more);
+}
+
+/* The processor does not foresee which pixels the next row reads first: asks for them, while this
+ * row's are summed. */
+static void prefetch_below(const job *j, int64_t row, int64_t x, int64_t pixels)
 {
     const gb_conv_dims *d = j->d;
     bool back = j->problem->kind == GB_CONV_DATA;
-    int64_t h = back ? d->oh : d->h, w = back ? d->ow : d->w;
-    s->count = 0;
-    for (int64_t t = first; t < min_of(first + TAPS_AT_ONCE, j->taps); t++) {
-        int64_t fy = t / d->kw * d->dilation_h - d->pad_top;
-        int64_t fx = t % d->kw * d->dilation_w - d->pad_left;
-        int64_t sy = back ? reader(y, fy, d->stride_h, d->oh) : y * d->stride_h + fy;
-        int64_t sx = back ? reader(x, fx, d->stride_w, d->ow) : x * d->stride_w + fx;
-        if (sy < 0 || sy >= h || sx < 0 || sx >= w) continue;
-        s->from[s->count] = j->args->a + ((image * h + sy) * w + sx) * d->c;
-        s->filter[s->count++] = j->filters + t * d->c;
-    }
+    int64_t to_h = back ? d->h : d->oh, h = back ? d->oh : d->h, w = back ? d->ow : d->w;
+    int64_t y = row % to_h, last = j->rows.first[to_h];
+    int64_t below = j->rows.first[min_of(y + 2, to_h)], from = j->cols.first[x + pixels] - 1;
+    if (y + 1 >= to_h || below < 1 || below > last || from < j->cols.first[x]) return;
+    const reach *ry = &j->rows.list[below - 1], *rx = &j->cols.list[from];
+    const float *at = j->args->a + ((row / to_h * h + ry->source) * w + rx->source) * d->c;
+    int64_t n = pixels * j->step * d->c;
+    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(at + i);
 }
 
-static void sum_sources(const sources *s, float *to, int64_t channels, bool accumulate)
-{
-    int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES) {
-        vec acc = {0};
-        if (accumulate) acc = load(to + c);
-        for (int t = 0; t < s->count; t++) acc += load(s->from[t] + c) * load(s->filter[t] + c);
-        store(to + c, acc);
-    }
-    for (; c < channels; c++) {
-        float acc = accumulate ? to[c] : 0;
-        for (int t = 0; t < s->count; t++) acc += s->from[t][c] * s->filter[t][c];
-        to[c] = acc;
-    }
-}
-
-/* One row of the destination. */
-static void do_row(void *ctx, int64_t row, int worker)
+/* A band of rows of the destination: those that lie side by side read the same rows. */
+static void do_band(void *ctx, int64_t band, int worker)
 {
     const job *j = ctx;
     const gb_conv_dims *d = j->d;
     bool back = j->problem->kind == GB_CONV_DATA;
-    int64_t h = back ? d->h : d->oh, w = back ? d->w : d->ow;
-    float *to = j->args->c + row * w * d->c;
-    for (int64_t x = 0; x < w; x++)
-        for (int64_t first = 0; first < j->taps; first += TAPS_AT_ONCE) {
-            sources s;
-            find_sources(j, row / h, row % h, x, first, &s);
-            sum_sources(&s, to + x * d->c, d->c, j->problem->accumulate || first > 0);
+    int64_t w = back ? d->w : d->ow, rows = d->n * (back ? d->h : d->oh);
+    for (int64_t row = band * BAND; row < min_of(rows, (band + 1) * BAND); row++) {
+        float *to = j->args->c + row * w * d->c;
+        for (int64_t x = 0, n; x < w; x += n) {
+            n = x + PIXELS <= w && are_alike(j, x, PIXELS) ? PIXELS : 1;
+            prefetch_below(j, row, x, n);
+            do_pixels(j, row, x, n, to + x * d->c);
         }
-    gb_epilogue_apply(&j->args->epilogue, to, row * w, w, 0, d->c, d->c);
+        gb_epilogue_apply(&j->args->epilogue, to, row * w, w, 0, d->c, d->c);
+    }
 }
 
-/* sum[c] += the products of `count` pixels. */
-static void add_products(float *sum, const float *dy, const float *x, int64_t count, int64_t x_step,
-                         int64_t channels)
+/* --- backward to the weights --- */
+
+enum { TAPS_ABREAST = 4 };
+
+/* sum[tap][c] += the products of `count` pixels, for taps whose x are tap_step floats apart. */
+typedef struct {
+    float *sum;
+    const float *dy, *x;
+    int64_t count, x_step, tap_step, channels;
+} products;
+
+#define ADD_PRODUCTS(taps, vectors)                                                                \
+    for (; c + vectors * LANES <= q->channels; c += vectors * LANES) {                             \
+        vec acc[taps][vectors];                                                                    \
+        for (int t = 0; t < taps; t++)                                                             \
+            for (int v = 0; v < vectors; v++)                                                      \
+                acc[t][v] = load(q->sum + t * q->channels + c + v * LANES);                        \
+        for (int64_t i = 0; i < q->count; i++)                                                     \
+            for (int v = 0; v < vectors; v++) {                                                    \
+                vec dy = load(q->dy + i * q->channels + c + v * LANES);                            \
+                for (int t = 0; t < taps; t++)                                                     \
+                    acc[t][v] +=                                                                   \
+                        dy * load(q->x + i * q->x_step + t * q->tap_step + c + v * LANES);         \
+            }                                                                                      \
+        for (int t = 0; t < taps; t++)                                                             \
+            for (int v = 0; v < vectors; v++)                                                      \
+                store(q->sum + t * q->channels + c + v * LANES, acc[t][v]);                        \
+    }
+
+static void add_products(const products *q, int taps)
 {
     int64_t c = 0;
-    for (; c + LANES <= channels; c += LANES) {
-        vec acc = load(sum + c);
-        for (int64_t i = 0; i < count; i++)
-            acc += load(dy + i * channels + c) * load(x + i * x_step + c);
-        store(sum + c, acc);
+    switch (taps) {
+    case 4:
+        ADD_PRODUCTS(4, 2)
+        ADD_PRODUCTS(4, 1)
+        break;
+    case 3:
+        ADD_PRODUCTS(3, 3)
+        ADD_PRODUCTS(3, 1)
+        break;
+    case 2:
+        ADD_PRODUCTS(2, 4)
+        ADD_PRODUCTS(2, 1)
+        break;
+    default:
+        ADD_PRODUCTS(1, 4)
+        ADD_PRODUCTS(1, 1)
+        break;
     }
-    for (; c < channels; c++)
-        for (int64_t i = 0; i < count; i++) sum[c] += dy[i * channels + c] * x[i * x_step + c];
+    for (; c < q->channels; c++)
+        for (int t = 0; t < taps; t++)
+            for (int64_t i = 0; i < q->count; i++)
+                q->sum[t * q->channels + c] +=
+                    q->dy[i * q->channels + c] * q->x[i * q->x_step + t * q->tap_step + c];
 }
 
 static int64_t ceil_of(int64_t n, int64_t by)
 {
     return n > 0 ? ceil_div(n, by) : 0;
+}
+
+/* The pixels of a row of dy that tap `kx` reads within the image: from .. until. */
+static void span_of(const gb_conv_dims *d, int64_t kx, int64_t *from, int64_t *until)
+{
+    int64_t offset = kx * d->dilation_w - d->pad_left;
+    *from = ceil_of(-offset, d->stride_w);
+    *until = min_of(ceil_of(d->w - offset, d->stride_w), d->ow);
+}
+
+/* Taps kx .. kx + taps of one row of the filter: pixels that all of them read go together. */
+static void add_taps(const gb_conv_dims *d, const float *dy, const float *x, int64_t kx, int taps,
+                     float *sums)
+{
+    int64_t first = 0, end = d->ow, from[TAPS_ABREAST], until[TAPS_ABREAST];
+    int64_t x_step = d->stride_w * d->c, tap_step = d->dilation_w * d->c;
+    for (int t = 0; t < taps; t++) {
+        span_of(d, kx + t, &from[t], &until[t]);
+        if (from[t] > first) first = from[t];
+        if (until[t] < end) end = until[t];
+    }
+    if (first > end) first = end = 0;
+    const float *at = x + (kx * d->dilation_w - d->pad_left) * d->c; /* never read before x */
+    products all = {sums, dy + first * d->c, at + first * x_step, end - first, x_step, tap_step,
+                    d->c};
+    if (end > first) add_products(&all, taps);
+    for (int t = 0; t < taps; t++) {
+        int64_t edge[2][2] = {{from[t], min_of(first, until[t])},
+                              {from[t] > end ? from[t] : end, until[t]}};
+        for (int e = 0; e < 2; e++) {
+            int64_t n = edge[e][1] - edge[e][0], i = edge[e][0];
+            products one = {
+                sums + t * d->c, dy + i * d->c, at + i * x_step + t * tap_step, n, x_step, 0, d->c};
+            if (n > 0) add_products(&one, 1);
+        }
+    }
 }
 
 /* A range of rows of dy. */
@@ -121,16 +292,14 @@ static void do_part(void *ctx, int64_t part, int worker)
     memset(sums, 0, (size_t)(j->taps * d->c) * sizeof *sums);
     int64_t rows = d->n * d->oh;
     for (int64_t r = rows * part / j->parts; r < rows * (part + 1) / j->parts; r++)
-        for (int64_t t = 0; t < j->taps; t++) {
-            int64_t fx = t % d->kw * d->dilation_w - d->pad_left;
-            int64_t y = r % d->oh * d->stride_h + t / d->kw * d->dilation_h - d->pad_top;
-            int64_t from = ceil_of(-fx, d->stride_w), until = ceil_of(d->w - fx, d->stride_w);
-            until = min_of(until, d->ow);
-            if (y < 0 || y >= d->h || until <= from) continue;
-            const float *dy = j->args->a + (r * d->ow + from) * d->c;
-            const float *x =
-                j->args->b + ((r / d->oh * d->h + y) * d->w + from * d->stride_w + fx) * d->c;
-            add_products(sums + t * d->c, dy, x, until - from, d->stride_w * d->c, d->c);
+        for (int64_t ky = 0; ky < d->kh; ky++) {
+            int64_t y = r % d->oh * d->stride_h + ky * d->dilation_h - d->pad_top;
+            if (y < 0 || y >= d->h) continue;
+            const float *dy = j->args->a + r * d->ow * d->c;
+            const float *x = j->args->b + (r / d->oh * d->h + y) * d->w * d->c;
+            for (int64_t kx = 0; kx < d->kw; kx += TAPS_ABREAST)
+                add_taps(d, dy, x, kx, (int)min_of(TAPS_ABREAST, d->kw - kx),
+                         sums + (ky * d->kw + kx) * d->c);
         }
 }
 
@@ -146,12 +315,47 @@ static void sum_filter(void *ctx, int64_t c, int worker)
     gb_epilogue_apply(&j->args->epilogue, to, c, 1, 0, j->taps, j->taps);
 }
 
+/* --- the plan --- */
+
+static axis height_of(const gb_conv_dims *d)
+{
+    return (axis){d->oh, d->h, d->kh, d->stride_h, d->dilation_h, d->pad_top};
+}
+
+static axis width_of(const gb_conv_dims *d)
+{
+    return (axis){d->ow, d->w, d->kw, d->stride_w, d->dilation_w, d->pad_left};
+}
+
+static int64_t positions(const axis *x, bool back)
+{
+    return back ? x->ins : x->outs;
+}
+
+/* Bytes of an axis's reaches; *r points into memory. */
+static size_t place_reaches(const axis *x, bool back, char *memory, reaches *r)
+{
+    size_t n = (size_t)positions(x, back), list = n * (size_t)x->kernel * sizeof *r->list;
+    *r = (reaches){.list = (reach *)memory, .first = (int32_t *)(memory + list)};
+    return (list + (n + 1) * sizeof *r->first + 63) / 64 * 64;
+}
+
+static size_t filter_bytes(const gb_contraction *problem)
+{
+    const gb_conv_dims *d = &problem->conv;
+    int64_t floats = d->kh * d->kw * d->c;
+    if (problem->kind == GB_CONV_WEIGHTS) floats *= parts_of(d);
+    return ((size_t)floats * sizeof(float) + 63) / 64 * 64;
+}
+
 static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
 {
     const gb_conv_dims *d = &plan->problem.conv;
-    int64_t floats = d->kh * d->kw * d->c;
-    if (plan->problem.kind == GB_CONV_WEIGHTS) floats *= parts_of(d);
-    plan->scratch_bytes = (size_t)floats * sizeof(float);
+    const axis height = height_of(d), width = width_of(d);
+    bool back = plan->problem.kind == GB_CONV_DATA;
+    reaches r;
+    plan->scratch_bytes = filter_bytes(&plan->problem) + place_reaches(&height, back, NULL, &r) +
+                          place_reaches(&width, back, NULL, &r);
     return GB_OK;
 }
 
@@ -164,10 +368,17 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
         gb_pool_run(plan->cpu.pool, d->c, sum_filter, &j);
         return;
     }
+    const axis height = height_of(d), width = width_of(d);
+    bool back = plan->problem.kind == GB_CONV_DATA;
+    char *memory = (char *)args->scratch + filter_bytes(&plan->problem);
+    memory += place_reaches(&height, back, memory, &j.rows);
+    place_reaches(&width, back, memory, &j.cols);
+    find_reaches(&height, back, &j.rows);
+    find_reaches(&width, back, &j.cols);
+    j.step = back ? 1 : d->stride_w;
     for (int64_t c = 0; c < d->c; c++)
         for (int64_t t = 0; t < j.taps; t++) j.filters[t * d->c + c] = args->b[c * j.taps + t];
-    bool back = plan->problem.kind == GB_CONV_DATA;
-    gb_pool_run(plan->cpu.pool, d->n * (back ? d->h : d->oh), do_row, &j);
+    gb_pool_run(plan->cpu.pool, ceil_div(d->n * (back ? d->h : d->oh), BAND), do_band, &j);
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_depthwise) = {

@@ -1,4 +1,6 @@
 /* Pointwise and Reduce: the two operators into which most others are expanded. */
+#include <string.h>
+
 #include "core/ir/ops/ops.h"
 
 #define X2(p, a, c) gb_x2(b, GB_P_##p, a, c)
@@ -176,15 +178,26 @@ static void reduce_gradient(gb_graph *g, const gb_node *n, const gb_value *dout,
 
 /* --- lowering --- */
 
+/* Does this shape give each channel of an image one value for all pixels? */
+static bool is_one_pixel(const gb_shape *s, const gb_shape *image)
+{
+    return image->rank == 4 && s->rank == 4 && s->dim[1] != 1 && s->dim[2] == 1 && s->dim[3] == 1 &&
+           image->dim[2] * image->dim[3] > 1;
+}
+
 /* The memory order in which to iterate: that of the first operand that spans the whole space and
- * is not row-major, so that channels-last images stay channels-last. */
+ * is not row-major, so that channels-last images stay channels-last; images that are made of one
+ * pixel alone, such as the gradient of a global average, are channels-last. */
 static void iteration_order(gb_lowering *l, const gb_node *n, int *order)
 {
     const gb_shape *space = &n->compute->space;
+    bool spans = false, pixel = false;
     for (int i = 0; i < space->rank; i++) order[i] = i;
     for (int k = 0; k < n->n_in; k++) {
-        const gb_graph *g = gb_lower_graph(l);
-        if (!gb_shape_equal(gb_shape_ptr(g, n->in[k]), space)) continue;
+        const gb_shape *own_shape = gb_shape_ptr(gb_lower_graph(l), n->in[k]);
+        pixel = pixel || is_one_pixel(own_shape, space);
+        if (!gb_shape_equal(own_shape, space)) continue;
+        spans = true;
         int own[GB_MAX_RANK];
         gb_operand_order(gb_lower_operand(l, n->in[k]), own);
         bool row_major = true;
@@ -193,6 +206,7 @@ static void iteration_order(gb_lowering *l, const gb_node *n, int *order)
         for (int i = 0; i < space->rank; i++) order[i] = own[i];
         return;
     }
+    if (pixel && !spans) memcpy(order, gb_channels_last, sizeof gb_channels_last);
 }
 
 /* A window seen in the iteration space: broadcast axes get stride 0. */
