@@ -64,8 +64,8 @@ static void find_reaches(const axis *x, bool back, reaches *r)
     int32_t n = 0;
     for (int64_t at = 0; at < (back ? x->ins : x->outs); at++) {
         r->first[at] = n;
-        for (int64_t k = 0; k < x->kernel; k++) {
-            int64_t source = source_of(x, back, at, k);
+        for (int64_t i = 0; i < x->kernel; i++) { /* in the order of sources */
+            int64_t k = back ? x->kernel - 1 - i : i, source = source_of(x, back, at, k);
             if (source >= 0) r->list[n++] = (reach){k, source};
         }
         r->first[at + 1] = n;
@@ -74,7 +74,7 @@ static void find_reaches(const axis *x, bool back, reaches *r)
 
 /* The pixels that one pixel sums, with the filters they are multiplied by. */
 typedef struct {
-    const float *from[TAPS_AT_ONCE], *filter[TAPS_AT_ONCE];
+    const float *from[TAPS_AT_ONCE], *filter[TAPS_AT_ONCE], *ahead; /* to prefetch */
     int count;
 } sources;
 
@@ -99,6 +99,7 @@ static bool are_alike(const job *j, int64_t x, int64_t count)
         for (int p = 0; p < pixels; p++)                                                           \
             for (int v = 0; v < vectors; v++)                                                      \
                 acc[p][v] = accumulate ? load(to + p * channels + c + v * LANES) : (vec){0};       \
+        for (int p = 0; p < pixels; p++) __builtin_prefetch(s->ahead + p * step + c);              \
         for (int t = 0; t < s->count; t++)                                                         \
             for (int v = 0; v < vectors; v++) {                                                    \
                 vec f = load(s->filter[t] + c + v * LANES);                                        \
@@ -129,6 +130,15 @@ static void sum_sources(const sources *s, float *to, int64_t pixels, int64_t ste
         }
 }
 
+/* What the row below reads of pixels that this one does not: the processor does not foresee it. */
+static const float *ahead_of(const job *j, const float *image, int64_t w, int64_t y, int64_t x)
+{
+    int64_t to_h = j->problem->kind == GB_CONV_DATA ? j->d->h : j->d->oh;
+    int32_t below = j->rows.first[min_of(y + 2, to_h)], right = j->cols.first[x + 1];
+    int64_t row = below ? j->rows.list[below - 1].source : 0;
+    return image + (row * w + (right ? j->cols.list[right - 1].source : 0)) * j->d->c;
+}
+
 /* Pixels x .. x + pixels of one row of the destination. */
 static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, float *to)
 {
@@ -137,7 +147,7 @@ static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, floa
     int64_t to_h = back ? d->h : d->oh, h = back ? d->oh : d->h, w = back ? d->ow : d->w;
     const float *image = j->args->a + row / to_h * h * w * d->c;
     const int32_t *rows = &j->rows.first[row % to_h], *cols = &j->cols.first[x];
-    sources s = {.count = 0};
+    sources s = {.ahead = ahead_of(j, image, w, row % to_h, x)};
     for (int32_t m = rows[0]; m < rows[1]; m++)
         for (int32_t k = cols[0]; k < cols[1]; k++) {
             const reach *ry = &j->rows.list[m], *rx = &j->cols.list[k];
@@ -151,22 +161,6 @@ static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, floa
     if (s.count || !more) sum_sources(&s, to, pixels, j->step * d->c, d->c, more);
 }
 
-/* The processor does not foresee which pixels the next row reads first: asks for them, while this
- * row's are summed. */
-static void prefetch_below(const job *j, int64_t row, int64_t x, int64_t pixels)
-{
-    const gb_conv_dims *d = j->d;
-    bool back = j->problem->kind == GB_CONV_DATA;
-    int64_t to_h = back ? d->h : d->oh, h = back ? d->oh : d->h, w = back ? d->ow : d->w;
-    int64_t y = row % to_h, last = j->rows.first[to_h];
-    int64_t below = j->rows.first[min_of(y + 2, to_h)], from = j->cols.first[x + pixels] - 1;
-    if (y + 1 >= to_h || below < 1 || below > last || from < j->cols.first[x]) return;
-    const reach *ry = &j->rows.list[below - 1], *rx = &j->cols.list[from];
-    const float *at = j->args->a + ((row / to_h * h + ry->source) * w + rx->source) * d->c;
-    int64_t n = pixels * j->step * d->c;
-    for (int64_t i = 0; i < n; i += 16) __builtin_prefetch(at + i);
-}
-
 /* A band of rows of the destination: those that lie side by side read the same rows. */
 static void do_band(void *ctx, int64_t band, int worker)
 {
@@ -178,7 +172,6 @@ static void do_band(void *ctx, int64_t band, int worker)
         float *to = j->args->c + row * w * d->c;
         for (int64_t x = 0, n; x < w; x += n) {
             n = x + PIXELS <= w && are_alike(j, x, PIXELS) ? PIXELS : 1;
-            prefetch_below(j, row, x, n);
             do_pixels(j, row, x, n, to + x * d->c);
         }
         gb_epilogue_apply(&j->args->epilogue, to, row * w, w, 0, d->c, d->c);
@@ -194,6 +187,7 @@ typedef struct {
     float *sum;
     const float *dy, *x;
     int64_t count, x_step, tap_step, channels;
+    int64_t dy_ahead, x_ahead; /* to what is prefetched, from what is read */
 } products;
 
 #define ADD_PRODUCTS(taps, vectors)                                                                \
@@ -202,13 +196,16 @@ typedef struct {
         for (int t = 0; t < taps; t++)                                                             \
             for (int v = 0; v < vectors; v++)                                                      \
                 acc[t][v] = load(q->sum + t * q->channels + c + v * LANES);                        \
-        for (int64_t i = 0; i < q->count; i++)                                                     \
+        for (int64_t i = 0; i < q->count; i++) {                                                   \
+            __builtin_prefetch(q->dy + i * q->channels + c + q->dy_ahead);                         \
+            __builtin_prefetch(q->x + i * q->x_step + c + q->x_ahead);                             \
             for (int v = 0; v < vectors; v++) {                                                    \
                 vec dy = load(q->dy + i * q->channels + c + v * LANES);                            \
                 for (int t = 0; t < taps; t++)                                                     \
                     acc[t][v] +=                                                                   \
                         dy * load(q->x + i * q->x_step + t * q->tap_step + c + v * LANES);         \
             }                                                                                      \
+        }                                                                                          \
         for (int t = 0; t < taps; t++)                                                             \
             for (int v = 0; v < vectors; v++)                                                      \
                 store(q->sum + t * q->channels + c + v * LANES, acc[t][v]);                        \
@@ -268,8 +265,9 @@ static void add_taps(const gb_conv_dims *d, const float *dy, const float *x, int
     }
     if (first > end) first = end = 0;
     const float *at = x + (kx * d->dilation_w - d->pad_left) * d->c; /* never read before x */
-    products all = {sums, dy + first * d->c, at + first * x_step, end - first, x_step, tap_step,
-                    d->c};
+    products all = {
+        sums, dy + first * d->c, at + first * x_step,      end - first, x_step, tap_step,
+        d->c, d->ow * d->c,      d->stride_h * d->w * d->c};
     if (end > first) add_products(&all, taps);
     for (int t = 0; t < taps; t++) {
         int64_t edge[2][2] = {{from[t], min_of(first, until[t])},
