@@ -50,16 +50,17 @@ static bool applies(const gb_gpu_caps *caps, const gb_step *step, int rows)
                 : gb_rounds_fit(caps, v->kernel[0] * (2 * v->kernel[1] + 2));
 }
 
-/* The places of a window at which it can cover a pixel: every stride-th one where windows have no
- * gaps. Divisions are what a gradient's kernel spends its time on. */
+/* The windows that cover a pixel: from the first whose end reaches it, less those that have a gap
+ * there. */
 static void define_windows(gb_gk *k)
 {
     const gb_window *v = &k->b->step->u.conv;
-    const bool dense = v->dilation[0] == 1 && v->dilation[1] == 1;
-    gb_gk_define(k, "WINDOWS(k_, at_, pad_, kernel_, stride_)",
-                 dense ? "int k_ = (at_ + pad_) %% stride_; k_ < kernel_; k_ += stride_"
-                       : "int k_ = 0; k_ < kernel_; k_++");
-    gb_gk_define(k, "APART(at_, stride_)", dense ? "false" : "at_ %% stride_ != 0");
+    gb_gk_define(k, "FIRST(at_, pad_, kernel_, stride_, dilation_)",
+                 "(max(at_ + pad_ - (kernel_ - 1) * dilation_ + stride_ - 1, 0) / stride_)");
+    gb_gk_define(k, "APART_H",
+                 v->dilation[0] == 1 ? "false" : "(h + PAD_H - y * STRIDE_H) %% DILATION_H != 0");
+    gb_gk_define(k, "APART_W",
+                 v->dilation[1] == 1 ? "false" : "(w + PAD_W - x * STRIDE_W) %% DILATION_W != 0");
 }
 
 /* LOAD(i) and PUT_o0(i, v) of one channel, or of a vector of them. */
@@ -163,6 +164,17 @@ static gb_status maxpool_grad(gb_gpu_builder *b, int rows)
                        rows);
 }
 
+/* Does an average count all places of all windows? */
+static bool counts_all(const gb_window *v, const int64_t *in, const int64_t *pooled)
+{
+    for (int i = 0; i < 2; i++) {
+        int64_t last = (pooled[i] - 1) * v->stride[i] + (v->kernel[i] - 1) * v->dilation[i];
+        int64_t before = v->count_pad ? v->pad[i] : 0, after = v->count_pad ? v->pad_end[i] : 0;
+        if (v->pad[i] > before || last - v->pad[i] >= in[i] + after) return false;
+    }
+    return true;
+}
+
 static gb_status avgpool_grad(gb_gpu_builder *b, int rows)
 {
     const gb_step *s = b->step;
@@ -178,11 +190,16 @@ static gb_status avgpool_grad(gb_gpu_builder *b, int rows)
                 "    for (int k = 0; k < kernel_size; k++) {\n"
                 "        int at = first + k * dilation;\n"
                 "        n += at >= -before && at < limit ? 1 : 0;\n    }\n    return n;\n}\n");
-    gb_gk_define(
-        &k, "WINDOW(n, c, y, x)",
-        "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
-        "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
-        "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
+    if (counts_all(&s->u.conv, s->out[0].dim + 2, s->in[0].dim + 2))
+        gb_gk_define(&k, "WINDOW(n, c, y, x)",
+                     "int from = PLACE_i0(n, c, y, x); "
+                     "const float counted = GB_FLOAT(KERNEL_H * KERNEL_W);");
+    else
+        gb_gk_define(
+            &k, "WINDOW(n, c, y, x)",
+            "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
+            "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
+            "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
     gb_gk_define(&k, "SHARE", "LOAD(from) / counted");
     return finish_pool(&k, "avgpool_grad", rows ? gb_shader_pool_grad_rows : gb_shader_pool_grad,
                        rows);
