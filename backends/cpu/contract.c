@@ -1,4 +1,5 @@
 /* Matrix products and convolutions: plan steps turned into the contractions of kernels/. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,8 @@ typedef struct {
     gb_walk walk[3];        /* a, b, c over the outer axes */
     gb_tile_prog *epilogue; /* NULL: none, or built into the kernel */
     int bias;               /* operand added to each row by the kernel; 0: none */
-    bool relu;
+    bool limited;
+    gb_limits limits;
     int64_t columns;
 } contraction;
 
@@ -163,20 +165,30 @@ static void epilogue_space(const gb_step *s, gb_cpu_space *space)
     gb_cpu_space_count(space);
 }
 
-static bool is_zero(const gb_expr *e, int node)
-{
-    return e->node[node].prim == GB_P_CONST && e->node[node].imm == 0;
-}
-
-/* The argument x of max(x, 0), or of x < 0 ? 0 : x; -1: the node is no such thing. */
-static int relu_argument(const gb_expr *e, int node)
+/* What node compares with a constant, if it is max(x, c) or min(x, c), or spells that as a choice;
+ * narrows the limits. -1: it is no such thing. */
+static int limited_argument(const gb_expr *e, int node, gb_limits *limits)
 {
     const gb_enode *n = &e->node[node], *less = &e->node[n->arg[0]];
-    if (n->prim == GB_P_SELECT && less->prim == GB_P_LT && is_zero(e, less->arg[1]) &&
-        less->arg[0] == n->arg[2] && is_zero(e, n->arg[1]))
-        return n->arg[2];
-    if (n->prim != GB_P_MAX) return -1;
-    return is_zero(e, n->arg[1]) ? n->arg[0] : is_zero(e, n->arg[0]) ? n->arg[1] : -1;
+    int x = n->arg[0], c = n->arg[1];
+    bool below = n->prim == GB_P_MAX;
+    if (n->prim == GB_P_SELECT) {
+        x = n->arg[2];
+        below = less->arg[0] == x;
+        if (less->prim != GB_P_LT || less->arg[below ? 1 : 0] != c || less->arg[below ? 0 : 1] != x)
+            return -1;
+    } else if (n->prim != GB_P_MAX && n->prim != GB_P_MIN) {
+        return -1;
+    } else if (e->node[c].prim != GB_P_CONST) {
+        x = n->arg[1];
+        c = n->arg[0];
+    }
+    if (e->node[c].prim != GB_P_CONST) return -1;
+    float limit = (float)e->node[c].imm;
+    if (below ? limit > limits->high : limit < limits->low) return -1; /* the outer one wins */
+    if (below && limit > limits->low) limits->low = limit;
+    if (!below && limit < limits->high) limits->high = limit;
+    return x;
 }
 
 /* One f32 for each column, dense. */
@@ -212,9 +224,10 @@ static bool is_built_in(const gb_step *s, contraction *x)
 {
     const gb_expr *e = s->expr;
     if (e->n_out != 1) return false;
-    int node = e->out[0], inner = relu_argument(e, node);
-    x->relu = inner >= 0;
-    if (x->relu) node = inner;
+    int node = e->out[0];
+    x->limits = (gb_limits){-INFINITY, INFINITY};
+    for (int inner; (inner = limited_argument(e, node, &x->limits)) >= 0; x->limited = true)
+        node = inner;
     if (e->node[node].prim == GB_P_INPUT && e->node[node].imm == 0) return true;
     x->bias = bias_operand(s, node);
     return x->bias != 0;
@@ -236,7 +249,7 @@ static gb_status make_epilogue(gb_backend_device *dev, const gb_step *s, contrac
                                gb_error *err)
 {
     if (!s->expr || is_built_in(s, x)) return GB_OK;
-    x->relu = false;
+    x->limited = false;
     gb_tile_desc d = {.loops = dev->loops, .expr = s->expr};
     epilogue_space(s, &d.space);
     gb_tile_bind_step(&d, s);
@@ -280,7 +293,8 @@ static void run(const gb_cpu_step *s, const gb_cpu_workers *workers)
 {
     const contraction *x = s->state;
     epilogue_run e = {.x = x};
-    gb_contraction_args args = {.scratch = s->at.scratch, .epilogue = {.relu = x->relu}};
+    gb_contraction_args args = {.scratch = s->at.scratch,
+                                .epilogue = {.limits = x->limited ? &x->limits : NULL}};
     if (x->bias) args.epilogue.bias = s->at.in[x->bias];
     if (x->epilogue) {
         for (int k = 1; k < s->step->n_in - 1; k++) e.env.in[k] = s->at.in[1 + k];

@@ -476,7 +476,7 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
         gb_contraction_plain.run(plan, args);
         return;
     }
-    if (args->epilogue.bias || args->epilogue.relu || args->epilogue.fn)
+    if (args->epilogue.bias || args->epilogue.limits || args->epilogue.fn)
         gb_pool_run(plan->cpu.pool, (gb_contraction_extent_of(&plan->problem).rows + 63) / 64,
                     finish_rows, &j);
 }

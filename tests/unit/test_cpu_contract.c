@@ -26,6 +26,8 @@ static void bias_relu(check *c, const int64_t *bias_stride)
     gb_x zero = gb_x_const(&c->xb, 0), less = gb_x2(&c->xb, GB_P_LT, x, zero);
     x = bias_stride[1] ? gb_x3(&c->xb, GB_P_SELECT, less, zero, x)
                        : gb_x2(&c->xb, GB_P_MAX, x, zero);
+    gb_x six = gb_x_const(&c->xb, 0.6), more = gb_x2(&c->xb, GB_P_LT, six, x);
+    if (!bias_stride[1]) x = gb_x3(&c->xb, GB_P_SELECT, more, six, x);
     set_expr(c, 2, &x, 1);
 }
 

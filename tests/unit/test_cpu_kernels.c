@@ -279,7 +279,7 @@ static int64_t columns(const gb_contraction *p)
     return p->kind == GB_CONV_DATA ? d->c : d->kh * d->kw * (d->c / d->groups);
 }
 
-/* variant 0: plain; 1: accumulate; 2: bias, relu and a callback. */
+/* variant 0: plain; 1: accumulate; 2: bias, limits and a callback. */
 static void check(const gb_cpu *cpu, gb_contraction p, const char *name, int variant)
 {
     sizes s = sizes_of(&p);
@@ -290,8 +290,9 @@ static void check(const gb_cpu *cpu, gb_contraction p, const char *name, int var
     p.accumulate = variant == 1;
     guarded out = guarded_make(s.c, variant == 1 ? 7.0f : NAN);
     hook h = {columns(&p), p.kind == GB_GEMM ? NULL : out.c};
+    const gb_limits limits = {0, 1};
     gb_contraction_args args = {.a = a, .b = b, .c = out.c};
-    if (variant == 2) args.epilogue = (gb_epilogue){bias, true, double_block, &h};
+    if (variant == 2) args.epilogue = (gb_epilogue){bias, &limits, double_block, &h};
     gb_contraction_plan plan;
     gb_error err;
     assert_int_equal(gb_contraction_plan_make(cpu, &p, name, &plan, &err), GB_OK);
@@ -310,7 +311,7 @@ static void check(const gb_cpu *cpu, gb_contraction p, const char *name, int var
         if (variant == 1) w += 7;
         if (variant == 2) {
             w += bias[(int64_t)i % (p.kind == GB_GEMM ? p.gemm.c_row : h.cols)];
-            w = w > 0 ? 2 * w : 0;
+            w = 2 * fmin(fmax(w, 0), limits.high);
         }
         if (!(fabs(out.c[i] - w) <= tolerance))
             fail_msg("%s %s kind %d variant %d: element %zu is %g, not %g", name,
@@ -365,12 +366,13 @@ static void check_small(const gb_cpu *cpu, gb_contraction p, gb_real type, const
     p.a_type = p.b_type = p.c_type = type;
     guarded out = guarded_make(s.c, NAN);
     hook h = {columns(&p), NULL};
+    const gb_limits limits = {0, 1};
     gb_contraction_plan plan;
     assert_int_equal(gb_contraction_plan_make(cpu, &p, name, &plan, NULL), GB_OK);
     const gb_contraction *q = &plan.problem;
     float *ta = as_type(q->a_type, a, s.a), *tb = as_type(q->b_type, b, s.b);
     gb_contraction_args args = {.a = ta, .b = tb, .c = out.c};
-    if (epilogue) args.epilogue = (gb_epilogue){bias, true, double_block, &h};
+    if (epilogue) args.epilogue = (gb_epilogue){bias, &limits, double_block, &h};
     run_plan(&plan, args);
     guarded_check(&out);
     double largest = 0;
@@ -381,7 +383,7 @@ static void check_small(const gb_cpu *cpu, gb_contraction p, gb_real type, const
         double w = want[i];
         if (epilogue) {
             w += bias[(int64_t)i % (p.kind == GB_GEMM ? p.gemm.c_row : h.cols)];
-            w = w > 0 ? 2 * w : 0;
+            w = 2 * fmin(fmax(w, 0), limits.high);
         }
         float got = element_of(q->c_type, out.c, i);
         double bound = exact ? 0 : 2e-5 * largest + (q->c_type ? 0x1p-8 * fabs(w) : 0);

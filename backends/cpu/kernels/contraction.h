@@ -75,10 +75,15 @@ typedef struct gb_contraction {
 typedef void (*gb_epilogue_fn)(void *ctx, float *c, int64_t row0, int64_t rows, int64_t col0,
                                int64_t cols, int64_t ldc);
 
+/* min(max(c, low), high); NaN stays NaN. ReLU: 0 and infinity. */
+typedef struct gb_limits {
+    float low, high;
+} gb_limits;
+
 /* What happens to finished blocks, in this order; all zero = nothing. */
 typedef struct gb_epilogue {
-    const float *bias; /* one a column, or NULL */
-    bool relu;         /* max(c, 0); NaN stays NaN */
+    const float *bias;       /* one a column, or NULL */
+    const gb_limits *limits; /* or NULL */
     gb_epilogue_fn fn; /* or NULL */
     void *ctx;
 } gb_epilogue;

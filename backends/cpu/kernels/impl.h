@@ -40,18 +40,27 @@ static inline gb_contraction_extent gb_contraction_extent_of(const gb_contractio
     return (gb_contraction_extent){d->o, d->kh * d->kw * (d->c / d->groups)};
 }
 
+static inline float gb_limited(float x, float low, float high)
+{
+    x = x < low ? low : x;
+    return x > high ? high : x;
+}
+
 /* Applies an epilogue to one finished block. */
 static inline void gb_epilogue_apply(const gb_epilogue *e, float *c, int64_t row0, int64_t rows,
                                      int64_t col0, int64_t cols, int64_t ldc)
 {
-    if (e->bias || e->relu)
-        for (int64_t i = 0; i < rows; i++) {
-            float *r = c + i * ldc;
-            if (e->bias)
-                for (int64_t j = 0; j < cols; j++) r[j] += e->bias[col0 + j];
-            if (e->relu)
-                for (int64_t j = 0; j < cols; j++) r[j] = r[j] < 0 ? 0 : r[j];
-        }
+    const float low = e->limits ? e->limits->low : 0, high = e->limits ? e->limits->high : 0;
+    for (int64_t i = 0; (e->bias || e->limits) && i < rows; i++) {
+        float *restrict r = c + i * ldc;
+        const float *restrict bias = e->bias ? e->bias + col0 : NULL;
+        if (e->bias && e->limits)
+            for (int64_t j = 0; j < cols; j++) r[j] = gb_limited(r[j] + bias[j], low, high);
+        else if (e->bias)
+            for (int64_t j = 0; j < cols; j++) r[j] += bias[j];
+        else
+            for (int64_t j = 0; j < cols; j++) r[j] = gb_limited(r[j], low, high);
+    }
     if (e->fn) e->fn(e->ctx, c, row0, rows, col0, cols, ldc);
 }
 
