@@ -64,15 +64,17 @@ GB_V float gb_rint(float a)
 {
     return __builtin_rintf(a);
 }
+/* One instruction where b, such as a constant, is known to be a number before the loop. An or of
+ * both conditions becomes branches once calls are nested. */
 GB_V float gb_fmin(float a, float b)
 {
-    float least = a < b ? a : b; /* one instruction; nested, the or of both conditions is branches */
-    return a != a ? a : least;
+    float least = b < a ? b : a;
+    return b != b ? b : least;
 }
 GB_V float gb_fmax(float a, float b)
 {
-    float most = a > b ? a : b;
-    return a != a ? a : most;
+    float most = b > a ? b : a;
+    return b != b ? b : most;
 }
 
 GB_V float gb_copysign(float a, float b)

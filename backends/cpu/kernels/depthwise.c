@@ -15,7 +15,7 @@ typedef struct {
 
 /* That along one axis: reaches first[i] .. first[i + 1] are those of destination i. */
 typedef struct {
-    int32_t *first;
+    int32_t *first, *alike; /* alike[i]: destinations from i on with equal taps, a step apart */
     reach *list;
 } reaches;
 
@@ -78,19 +78,20 @@ typedef struct {
     int count;
 } sources;
 
-/* Do `count` neighbours from x on have equal taps, and sources `step` apart? */
-static bool are_alike(const job *j, int64_t x, int64_t count)
+/* Have destinations x and x + 1 equal taps, and sources `step` apart? */
+static bool are_alike(const reaches *r, int64_t x, int64_t step)
 {
-    const reaches *r = &j->cols;
-    int64_t n = r->first[x + 1] - r->first[x];
-    for (int64_t p = 1; p < count; p++)
-        for (int64_t k = 0; k < n; k++) {
-            const reach *a = &r->list[r->first[x] + k], *b = &r->list[r->first[x + p] + k];
-            if (r->first[x + p + 1] - r->first[x + p] != n || a->tap != b->tap ||
-                b->source - a->source != p * j->step)
-                return false;
-        }
-    return n > 0;
+    const reach *a = &r->list[r->first[x]], *b = &r->list[r->first[x + 1]];
+    int64_t n = b - a;
+    for (int64_t k = 0; k < n; k++)
+        if (a[k].tap != b[k].tap || b[k].source - a[k].source != step) return false;
+    return r->first[x + 2] - r->first[x + 1] == n;
+}
+
+static void find_alike(reaches *r, int64_t count, int64_t step)
+{
+    for (int64_t x = count - 1; x >= 0; x--)
+        r->alike[x] = x + 1 < count && are_alike(r, x, step) ? r->alike[x + 1] + 1 : 1;
 }
 
 #define SUM_PIXELS(pixels, vectors)                                                                \
@@ -99,20 +100,21 @@ static bool are_alike(const job *j, int64_t x, int64_t count)
         for (int p = 0; p < pixels; p++)                                                           \
             for (int v = 0; v < vectors; v++)                                                      \
                 acc[p][v] = accumulate ? load(to + p * channels + c + v * LANES) : (vec){0};       \
-        for (int p = 0; p < pixels; p++) __builtin_prefetch(s->ahead + p * step + c);              \
+        for (int p = 0; p < pixels; p++) __builtin_prefetch(s->ahead + offset + p * step + c);     \
         for (int t = 0; t < s->count; t++)                                                         \
             for (int v = 0; v < vectors; v++) {                                                    \
                 vec f = load(s->filter[t] + c + v * LANES);                                        \
                 for (int p = 0; p < pixels; p++)                                                   \
-                    acc[p][v] += load(s->from[t] + p * step + c + v * LANES) * f;                  \
+                    acc[p][v] += load(s->from[t] + offset + p * step + c + v * LANES) * f;         \
             }                                                                                      \
         for (int p = 0; p < pixels; p++)                                                           \
             for (int v = 0; v < vectors; v++) store(to + p * channels + c + v * LANES, acc[p][v]); \
     }
 
-/* Sums of `pixels` neighbours, whose sources are `step` floats apart. */
-static void sum_sources(const sources *s, float *to, int64_t pixels, int64_t step, int64_t channels,
-                        bool accumulate)
+/* Sums of `pixels` neighbours, whose sources are `step` floats apart; the first's are `offset` from
+ * those of s. */
+static void sum_sources(const sources *s, int64_t offset, float *to, int64_t pixels, int64_t step,
+                        int64_t channels, bool accumulate)
 {
     int64_t c = 0;
     if (pixels == PIXELS) {
@@ -125,7 +127,8 @@ static void sum_sources(const sources *s, float *to, int64_t pixels, int64_t ste
     for (; c < channels; c++)
         for (int64_t p = 0; p < pixels; p++) {
             float acc = accumulate ? to[p * channels + c] : 0;
-            for (int t = 0; t < s->count; t++) acc += s->from[t][p * step + c] * s->filter[t][c];
+            for (int t = 0; t < s->count; t++)
+                acc += s->from[t][offset + p * step + c] * s->filter[t][c];
             to[p * channels + c] = acc;
         }
 }
@@ -139,7 +142,16 @@ static const float *ahead_of(const job *j, const float *image, int64_t w, int64_
     return image + (row * w + (right ? j->cols.list[right - 1].source : 0)) * j->d->c;
 }
 
-/* Pixels x .. x + pixels of one row of the destination. */
+static void sum_run(const job *j, const sources *s, float *to, int64_t pixels, bool accumulate)
+{
+    const int64_t channels = j->d->c, step = j->step * channels;
+    for (int64_t p = 0, n; p < pixels; p += n) {
+        n = pixels - p >= PIXELS ? PIXELS : 1;
+        sum_sources(s, p * step, to + p * channels, n, step, channels, accumulate);
+    }
+}
+
+/* Pixels x .. x + pixels of one row of the destination, which are alike. */
 static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, float *to)
 {
     const gb_conv_dims *d = j->d;
@@ -154,11 +166,11 @@ static void do_pixels(const job *j, int64_t row, int64_t x, int64_t pixels, floa
             s.from[s.count] = image + (ry->source * w + rx->source) * d->c;
             s.filter[s.count++] = j->filters + (ry->tap * d->kw + rx->tap) * d->c;
             if (s.count < TAPS_AT_ONCE) continue;
-            sum_sources(&s, to, pixels, j->step * d->c, d->c, more);
+            sum_run(j, &s, to, pixels, more);
             more = true;
             s.count = 0;
         }
-    if (s.count || !more) sum_sources(&s, to, pixels, j->step * d->c, d->c, more);
+    if (s.count || !more) sum_run(j, &s, to, pixels, more);
 }
 
 /* A band of rows of the destination: those that lie side by side read the same rows. */
@@ -171,7 +183,7 @@ static void do_band(void *ctx, int64_t band, int worker)
     for (int64_t row = band * BAND; row < min_of(rows, (band + 1) * BAND); row++) {
         float *to = j->args->c + row * w * d->c;
         for (int64_t x = 0, n; x < w; x += n) {
-            n = x + PIXELS <= w && are_alike(j, x, PIXELS) ? PIXELS : 1;
+            n = j->cols.alike[x];
             do_pixels(j, row, x, n, to + x * d->c);
         }
         gb_epilogue_apply(&j->args->epilogue, to, row * w, w, 0, d->c, d->c);
@@ -335,7 +347,8 @@ static size_t place_reaches(const axis *x, bool back, char *memory, reaches *r)
 {
     size_t n = (size_t)positions(x, back), list = n * (size_t)x->kernel * sizeof *r->list;
     *r = (reaches){.list = (reach *)memory, .first = (int32_t *)(memory + list)};
-    return (list + (n + 1) * sizeof *r->first + 63) / 64 * 64;
+    r->alike = r->first + n + 1;
+    return (list + (2 * n + 1) * sizeof *r->first + 63) / 64 * 64;
 }
 
 static size_t filter_bytes(const gb_contraction *problem)
@@ -374,6 +387,7 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     find_reaches(&height, back, &j.rows);
     find_reaches(&width, back, &j.cols);
     j.step = back ? 1 : d->stride_w;
+    find_alike(&j.cols, positions(&width, back), j.step);
     for (int64_t c = 0; c < d->c; c++)
         for (int64_t t = 0; t < j.taps; t++) j.filters[t * d->c + c] = args->b[c * j.taps + t];
     gb_pool_run(plan->cpu.pool, ceil_div(d->n * (back ? d->h : d->oh), BAND), do_band, &j);
