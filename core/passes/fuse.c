@@ -52,6 +52,21 @@ static int large_leaves(const gb_graph *g, const draft *d, const gb_shape *space
     return n;
 }
 
+/* Is a contraction's result all that node p reads much of, so that keeping p's value, which the
+ * contraction then finishes, is free? */
+static bool feeds_epilogue(const fusion *f, int p)
+{
+    const draft *d = &f->draft[p];
+    const gb_shape *space = &f->g->node[p].compute->space;
+    for (int k = 0; k < d->n_leaves; k++) {
+        int from = f->g->value[d->leaf[k]].node;
+        if (from >= 0 && is_contraction(&f->g->node[from]) && f->readers[d->leaf[k]] == 1 &&
+            gb_shape_equal(gb_shape_ptr(f->g, d->leaf[k]), space))
+            return large_leaves(f->g, d, space) == 1;
+    }
+    return false;
+}
+
 /* May value v, read by node n, be computed inside of n? */
 static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
 {
@@ -66,8 +81,8 @@ static bool may_inline(const fusion *f, const gb_node *n, gb_value v)
     if (reads == 1) return true;
     /* streams of memory: each reader reads the leaves, or one reads them, writes v, and all read v */
     int leaves = large_leaves(g, &f->draft[p], &n->compute->space);
-    int again = (reads - 1) * (leaves + gb_expr_cost(f->draft[p].expr));
-    return again <= 1 + reads;
+    int inlined = reads * leaves + (reads - 1) * gb_expr_cost(f->draft[p].expr);
+    return inlined <= (feeds_epilogue(f, p) ? reads - 1 : leaves + 1 + reads);
 }
 
 /* Operand list under construction: the position of v, appended if new; -1 where it is full. */
@@ -156,33 +171,51 @@ static void find_kept(fusion *f)
     for (int i = 0; i < g->n_states; i++) f->kept[g->value[g->state[i]].update] = 1;
 }
 
+enum { NOBODY = -1, SEVERAL = -2 };
+
 /* From the last node to the first: a pointwise node whose readers all end up in one node ends up
- * there as well. home: by node; of: by value, the home of its reader met last. */
-static void find_homes(fusion *f, int *home, int *of)
+ * there as well. home: by node; of: by value, the home of all its readers. */
+static void find_homes(const fusion *f, int *home, int *of)
 {
     const gb_graph *g = f->g;
+    for (int v = 0; v < g->n_values; v++) of[v] = NOBODY;
     for (int i = g->n_nodes - 1; i >= 0; i--) {
         const gb_node *n = &g->node[i];
-        gb_value v = n->out[0];
-        home[i] = i;
-        if (is_compute(n) && strcmp(n->op->name, "Pointwise") == 0 && n->n_out == 1 &&
-            !f->kept[v] && f->readers[v] == 1 && is_compute(&g->node[of[v]]) &&
-            gb_shape_equal(&n->compute->space, &g->node[of[v]].compute->space))
-            home[i] = of[v];
+        int to = of[n->out[0]];
+        bool moves = is_compute(n) && strcmp(n->op->name, "Pointwise") == 0 && n->n_out == 1 &&
+                     !f->kept[n->out[0]] && to >= 0 && is_compute(&g->node[to]) &&
+                     gb_shape_equal(&n->compute->space, &g->node[to].compute->space);
+        home[i] = moves ? to : i;
         for (int k = 0; k < n->n_in; k++) {
-            gb_value in = n->in[k];
-            if (f->readers[in] == 0 || of[in] != home[i]) f->readers[in]++;
-            of[in] = home[i];
+            int *in = &of[n->in[k]];
+            *in = *in == NOBODY || *in == home[i] ? home[i] : SEVERAL;
         }
     }
 }
 
+/* Nodes of one home after the other, each value is counted once for them. */
 static bool count_readers(fusion *f)
 {
-    int *home = calloc((size_t)f->g->n_nodes + (size_t)f->g->n_values + 1, sizeof *home);
+    const gb_graph *g = f->g;
+    size_t nodes = (size_t)g->n_nodes, values = (size_t)g->n_values;
+    int *home = calloc(3 * nodes + values + 1, sizeof *home);
+    int *head = home + nodes, *next = head + nodes, *of = next + nodes;
     if (!home) return false;
     find_kept(f);
-    find_homes(f, home, home + f->g->n_nodes);
+    find_homes(f, home, of);
+    for (int i = 0; i < g->n_nodes; i++) head[i] = NOBODY;
+    for (int i = 0; i < g->n_nodes; i++) {
+        next[i] = head[home[i]];
+        head[home[i]] = i;
+    }
+    for (int v = 0; v < g->n_values; v++) of[v] = NOBODY;
+    for (int h = 0; h < g->n_nodes; h++)
+        for (int i = head[h]; i >= 0; i = next[i])
+            for (int k = 0; k < g->node[i].n_in; k++) {
+                gb_value v = g->node[i].in[k];
+                f->readers[v] += of[v] != h;
+                of[v] = h;
+            }
     free(home);
     return true;
 }

@@ -1,6 +1,8 @@
 /* Primitives and pointwise steps on the CPU against the float64 reference. */
 #include "step_check.h"
 
+#include <float.h>
+
 #include "core/base/half.h"
 
 /* --- primitives, by units in the last place --- */
@@ -93,6 +95,7 @@ static void check_primitive(gb_prim p, const char *isa, int mask)
             v[k] = c.type[k] == 'f' ? (double)gb_bits_f32(w) : (double)(int32_t)w;
         }
         double want = gb_prims[p].eval(v, (double)0xdeadbeef);
+        if (p == GB_P_EXP && want < FLT_MIN) want = 0; /* a denormal result is 0 */
         uint32_t w = got[arity][PAD + i];
         double error = gb_prim_result(p) == 'f'      ? ulps(gb_bits_f32(w), want)
                        : (int32_t)w == (int32_t)want ? 0

@@ -384,6 +384,52 @@ static void masks_move_before_a_pool(void **state)
     }
 }
 
+/* x * sigmoid(x) and its gradient: the readers of the sigmoid end up in two steps, which
+ * compute it rather than read it. */
+static void what_ends_in_one_step_counts_once(void **state)
+{
+    (void)state;
+    gb_graph *g = gb_graph_create();
+    gb_shape shape = gb_shape_of(2, ROWS, WIDTH);
+    gb_value x = gb_graph_input(g, "x", GB_F32, &shape),
+             dy = gb_graph_input(g, "dy", GB_F32, &shape);
+    gb_value s = gb_op1(g, "Sigmoid", x), one = gb_graph_float(g, 1);
+    gb_value slope = gb_op2(g, "Mul", s, gb_op2(g, "Sub", one, s));
+    gb_graph_output(g, "y", gb_op2(g, "Mul", x, s));
+    gb_graph_output(g, "dx",
+                    gb_op2(g, "Add", gb_op2(g, "Mul", dy, s),
+                           gb_op2(g, "Mul", gb_op2(g, "Mul", dy, x), slope)));
+    gb_plan *p = lower(g, NULL);
+    assert_int_equal(p->n_steps, 2);
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+}
+
+/* A channel's gate, as in squeeze and excitation: what two steps read of a convolution is finished
+ * by it, not by both of them. */
+static void two_readers_leave_the_epilogue_alone(void **state)
+{
+    (void)state;
+    gb_graph *g = gb_graph_create();
+    gb_shape image = gb_shape_of(4, 2, 8, 12, 12), filter = gb_shape_of(4, 8, 8, 3, 3);
+    gb_value x = gb_graph_input(g, "x", GB_F32, &image);
+    gb_value w = gb_graph_state(g, "w", GB_F32, &filter, true, NULL);
+    gb_value y = gb_op1(g, "Sigmoid", gb_op2(g, "Conv", x, w));
+    gb_value gate = gb_op1(g, "GlobalAveragePool", y);
+    gb_graph_output(g, "z", gb_op2(g, "Mul", y, gate));
+    gb_plan *p = lower(g, NULL);
+    int exponentials = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+        const gb_step *step = &p->step[i];
+        bool has = step->expr && gb_expr_uses(step->expr, GB_P_EXP);
+        exponentials += has;
+        if (has) assert_int_equal(step->kind, GB_STEP_CONV);
+    }
+    assert_int_equal(exponentials, 1);
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +443,8 @@ int main(void)
         cmocka_unit_test(only_exact_and_small_values_are_folded),
         cmocka_unit_test(extremes_of_nothing_are_those_of_the_type),
         cmocka_unit_test(masks_move_before_a_pool),
+        cmocka_unit_test(what_ends_in_one_step_counts_once),
+        cmocka_unit_test(two_readers_leave_the_epilogue_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
