@@ -133,6 +133,13 @@ static double clamp(double v, double lo, double hi)
     return isnan(v) ? 0 : v < lo ? lo : v > hi ? hi : v;
 }
 
+int64_t gb_tensor_get_int(const gb_tensor *t, int64_t i)
+{
+    if (t->dtype == GB_I64) return ((const int64_t *)t->data)[i];
+    double v = gb_tensor_get(t, i);
+    return v >= 0x1p63 ? INT64_MAX : (int64_t)clamp(v, -0x1p63, 0x1.fffffffffffffp62);
+}
+
 void gb_tensor_set(gb_tensor *t, int64_t i, double v)
 {
     switch (t->dtype) {

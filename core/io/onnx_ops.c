@@ -140,7 +140,7 @@ static gb_status fix_constant_of_shape(gb_onnx_call *call)
     gb_shape shape = {.rank = (int)gb_shape_count(&dims->shape)};
     if (gb_shape_count(&dims->shape) > GB_MAX_RANK)
         return gb_onnx_call_fail(call, GB_UNSUPPORTED, NULL, "more than 8 dimensions");
-    for (int i = 0; i < shape.rank; i++) shape.dim[i] = (int64_t)gb_tensor_get(dims, i);
+    for (int i = 0; i < shape.rank; i++) shape.dim[i] = gb_tensor_get_int(dims, i);
     const gb_attr *a = find_attr(call, "value");
     const gb_tensor *value = a && a->type == GB_ATTR_TENSOR ? a->tensor : NULL;
     if (value && gb_shape_count(&value->shape) != 1)

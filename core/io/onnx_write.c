@@ -329,7 +329,7 @@ static gb_status shape_input(writer *w, const gb_node_view *n, char **name)
     size_t count = a ? a->n : t ? (size_t)gb_shape_count(&t->shape) : 0;
     if ((!a && !t) || count > GB_MAX_RANK)
         return gb_fail(w->err, GB_UNSUPPORTED, n->path, NULL, "the shape of %s is not constant", n->op);
-    for (size_t i = 0; i < count; i++) shape[i] = a ? a->ints[i] : (int64_t)gb_tensor_get(t, (int64_t)i);
+    for (size_t i = 0; i < count; i++) shape[i] = a ? a->ints[i] : gb_tensor_get_int(t, (int64_t)i);
     follow_batch(w, n, shape, count);
     *name = add_ints(w, shape, count);
     return *name ? GB_OK : no_memory(w);

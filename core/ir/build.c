@@ -61,7 +61,7 @@ int gb_node_ints(gb_graph *g, const gb_node *n, const char *name, int k, int64_t
                      "input %d must be a constant of at most %d elements", k, cap);
         return 0;
     }
-    for (int64_t i = 0; i < count; i++) out[i] = (int64_t)gb_tensor_get(&v->tensor, i);
+    for (int64_t i = 0; i < count; i++) out[i] = gb_tensor_get_int(&v->tensor, i);
     return (int)count;
 }
 

@@ -67,6 +67,8 @@ GB_API size_t gb_tensor_bytes(const gb_tensor *t);
  * types, cut for integers). i is not checked. */
 GB_API double gb_tensor_get(const gb_tensor *t, int64_t i);
 GB_API void gb_tensor_set(gb_tensor *t, int64_t i, double value);
+/* Element i as an integer: i64 exactly, others cut; what i64 cannot hold is its nearest end, NaN 0. */
+GB_API int64_t gb_tensor_get_int(const gb_tensor *t, int64_t i);
 
 /* How contractions may round. FAST allows algorithms whose errors are up to about twenty times those
  * of a direct sum, above all Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv:1509.09308), and where

@@ -51,10 +51,26 @@ static void integers_saturate(void **state)
     gb_tensor_free(&t);
 }
 
+/* ONNX's "to the end" is the largest i64, which no double is. */
+static void integers_are_read_exactly(void **state)
+{
+    (void)state;
+    int64_t whole[4] = {INT64_MAX, INT64_MIN, INT64_MAX - 1, -1};
+    double real[4] = {1e30, -1e30, NAN, -2.9};
+    gb_tensor i = {.dtype = GB_I64, .shape = gb_shape_of(1, 4), .data = whole};
+    gb_tensor d = {.dtype = GB_F64, .shape = gb_shape_of(1, 4), .data = real};
+    const int64_t want[4] = {INT64_MAX, INT64_MIN, 0, -2};
+    for (int k = 0; k < 4; k++) {
+        assert_true(gb_tensor_get_int(&i, k) == whole[k]);
+        assert_true(gb_tensor_get_int(&d, k) == want[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(half_round_trips),
                                        cmocka_unit_test(shapes_count_without_overflow),
-                                       cmocka_unit_test(integers_saturate)};
+                                       cmocka_unit_test(integers_saturate),
+                                       cmocka_unit_test(integers_are_read_exactly)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
