@@ -430,6 +430,33 @@ static void two_readers_leave_the_epilogue_alone(void **state)
     gb_graph_destroy(&g);
 }
 
+/* A linear layer over sequences: one product of all rows forward, two backward, the bias within. */
+static void a_batch_that_shares_a_matrix_is_one_product(void **state)
+{
+    (void)state;
+    gb_graph *g = gb_graph_create();
+    gb_shape shape = gb_shape_of(3, 6, 10, WIDTH), row = gb_shape_of(1, 32);
+    gb_value x = gb_graph_input(g, "x", GB_F32, &shape), d[2];
+    gb_value w = matrix(g, "w", WIDTH, 32), bias = gb_graph_state(g, "b", GB_F32, &row, true, NULL);
+    gb_value y = gb_op2(g, "Add", gb_op2(g, "MatMul", x, w), bias);
+    gb_value loss = GB_OP(g, "ReduceSumSquare", GB_ARGS(y), GB_INT("keepdims", 0));
+    gb_graph_gradient(g, loss, (gb_value[]){x, w}, 2, d);
+    gb_graph_output(g, "dx", d[0]);
+    gb_graph_output(g, "dw", d[1]);
+    gb_plan *p = lower(g, NULL);
+    int products = 0, finished = 0;
+    for (int i = 0; i < p->n_steps; i++) {
+        if (p->step[i].kind != GB_STEP_MATMUL) continue;
+        products++;
+        finished += p->step[i].expr != NULL;
+        assert_int_equal(p->step[i].out[0].rank, 2);
+    }
+    assert_int_equal(products, 3);
+    assert_int_equal(finished, 1);
+    gb_plan_free(p);
+    gb_graph_destroy(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +472,7 @@ int main(void)
         cmocka_unit_test(masks_move_before_a_pool),
         cmocka_unit_test(what_ends_in_one_step_counts_once),
         cmocka_unit_test(two_readers_leave_the_epilogue_alone),
+        cmocka_unit_test(a_batch_that_shares_a_matrix_is_one_product),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -122,10 +122,80 @@ static gb_value dot_like(gb_graph *g, gb_value operand, gb_value x, gb_value y)
     return gb_sum_to(g, v, &s);
 }
 
+/* [batch…, rows, columns] as one matrix of all rows. */
+static gb_value flat_rows(gb_graph *g, gb_value v)
+{
+    if (gb_graph_failed(g)) return v;
+    const gb_shape *s = gb_shape_ptr(g, v);
+    int64_t columns = s->dim[s->rank - 1];
+    gb_shape to = {.rank = 2, .dim = {1, columns}};
+    for (int i = 0; i < s->rank - 1; i++) to.dim[0] *= s->dim[i];
+    return gb_reshape_to(g, v, &to);
+}
+
+/* Does the whole batch of n's product share the right operand, and each have its own left one? */
+static bool shares_right(const gb_graph *g, const gb_node *n)
+{
+    const gb_shape *a = gb_shape_ptr(g, n->in[0]), *b = gb_shape_ptr(g, n->in[1]),
+                   *y = gb_shape_ptr(g, n->out[0]);
+    for (int i = 0; i < y->rank - 2; i++)
+        if (b->dim[i] != 1 || a->dim[i] != y->dim[i]) return false;
+    return true;
+}
+
 static void dot_gradient(gb_graph *g, const gb_node *n, const gb_value *dout, gb_value *din)
 {
-    din[0] = dot_like(g, n->in[0], dout[0], swap_last(g, n->in[1]));
-    din[1] = dot_like(g, n->in[1], swap_last(g, n->in[0]), dout[0]);
+    gb_value a = n->in[0], dy = dout[0];
+    din[0] = dot_like(g, a, dy, swap_last(g, n->in[1]));
+    if (gb_shape_ptr(g, a)->rank > 2 && shares_right(g, n)) { /* one product, not a sum of many */
+        gb_shape s = *gb_shape_ptr(g, n->in[1]);
+        a = flat_rows(g, a);
+        dy = flat_rows(g, dy);
+        din[1] = is_transposed(g, n->in[1]) ? gb_op2(g, "Dot", swap_last(g, dy), a)
+                                            : gb_op2(g, "Dot", swap_last(g, a), dy);
+        if (is_transposed(g, n->in[1])) din[1] = swap_last(g, din[1]);
+        din[1] = gb_reshape_to(g, din[1], &s);
+        return;
+    }
+    din[1] = dot_like(g, n->in[1], swap_last(g, a), dy);
+}
+
+/* Can an operand's axes i and i + 1 be one? */
+static bool joins(const gb_operand *o, int i)
+{
+    return o->dim[i] == 1 || o->dim[i + 1] == 1 || o->stride[i] == o->stride[i + 1] * o->dim[i + 1];
+}
+
+static void join_axes(gb_operand *o, int i)
+{
+    int64_t stride = o->dim[i + 1] == 1 ? o->stride[i] : o->stride[i + 1];
+    o->dim[i] *= o->dim[i + 1];
+    o->stride[i] = stride;
+    for (int k = i + 1; k + 1 < o->rank; k++) {
+        o->dim[k] = o->dim[k + 1];
+        o->stride[k] = o->stride[k + 1];
+    }
+    o->rank--;
+}
+
+/* A batch that shares its right operand is more rows of one product. */
+static void batch_to_rows(gb_step *s)
+{
+    for (int i = s->out[0].rank - 3; i >= 0; i--) {
+        gb_operand *b = &s->in[1];
+        if (b->stride[i] != 0 && b->dim[i] != 1) return;
+        bool fits = joins(&s->out[0], i);
+        for (int k = 0; k < s->n_in; k++) fits = fits && (k == 1 || joins(&s->in[k], i));
+        if (!fits) return;
+        join_axes(&s->out[0], i);
+        for (int k = 0; k < s->n_in; k++)
+            if (k != 1) join_axes(&s->in[k], i);
+        b->dim[i] = b->dim[i + 1];
+        b->stride[i] = b->stride[i + 1];
+        b->dim[i + 1] = b->dim[i + 2];
+        b->stride[i + 1] = b->stride[i + 2];
+        b->rank--;
+    }
 }
 
 static void lower_dot(gb_lowering *l, const gb_node *n)
@@ -145,6 +215,7 @@ static void lower_dot(gb_lowering *l, const gb_node *n)
     s->in[1] = b;
     s->out[0] = out;
     gb_lower_epilogue(l, n, s);
+    batch_to_rows(s);
     s->flops = 2.0 * (double)a.dim[a.rank - 1];
     for (int i = 0; i < out.rank; i++) s->flops *= (double)out.dim[i];
 }
