@@ -43,10 +43,11 @@ static gb_status open_onnx(worker *w, const char *path, int64_t batch, gb_error 
     gb_onnx_options options = {.batch = batch};
     gb_status s = gb_onnx_read(path, &options, &w->graph, err);
     if (s) return s;
-    gb_shape shape = gb_value_shape(w->graph, gb_graph_input_at(w->graph, 0));
-    s = gb_tensor_alloc(&w->images, GB_F32, &shape, err);
+    gb_value input = gb_graph_input_at(w->graph, 0);
+    gb_shape shape = gb_value_shape(w->graph, input);
+    s = gb_tensor_alloc(&w->images, gb_value_dtype(w->graph, input), &shape, err);
     if (s) return s;
-    gb_bench_fill(&w->images);
+    gb_bench_fill(&w->images); /* of integers, such as those of words: 0 */
     s = gb_store_create(w->dev, &w->store, err);
     const gb_program_options fast = {.math = GB_MATH_FAST}; /* as gimbal run has it */
     return s ? s : gb_program_create(w->store, w->graph, &fast, &w->program, err);
