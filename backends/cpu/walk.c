@@ -44,6 +44,7 @@ const gb_halves *gb_halves_of(gb_storage s)
 /* Short runs that repeat, such as statistics of groups over all pixels, are met once and copied. */
 #define SHORT_RUN 64
 #define MAX_PATTERN 512
+#define FEW 16 /* runs so short are met many at a time */
 
 static void find_pattern(gb_walk *w)
 {
@@ -115,10 +116,9 @@ int64_t gb_walk_offset(const gb_walk *w, int64_t i)
     return p.offset;
 }
 
-/* Moves on by n, which stays within the innermost dimension or ends it. */
-static void advance(const gb_walk *w, int64_t n, position *p)
+/* Moves on by n along dimension i, which stays within it or ends it. */
+static void advance(const gb_walk *w, int i, int64_t n, position *p)
 {
-    int i = w->rank - 1;
     p->at[i] += n;
     p->offset += n * w->stride[i];
     while (i > 0 && p->at[i] == w->dim[i]) {
@@ -192,12 +192,52 @@ static void store_half_run(const gb_halves *h, const float *restrict in, int64_t
             run = inner - p.at[walk->rank - 1];                                                    \
             if (run > (n)-done) run = (n)-done;                                                    \
             body;                                                                                  \
-            advance(walk, run, &p);                                                                \
+            advance(walk, walk->rank - 1, run, &p);                                                \
         }                                                                                          \
     } while (0)
 
+/* Rows of a few elements each, which are whole. */
+static void load_rows(const gb_walk *w, const int32_t *restrict x, int64_t rows,
+                      int32_t *restrict out)
+{
+    const int64_t few = w->dim[w->rank - 1], step = w->stride[w->rank - 1],
+                  next = w->stride[w->rank - 2];
+    if (next == 1) /* channels that are shuffled, or a transposed matrix of a few columns */
+        for (int64_t k = 0; k < few; k++)
+            for (int64_t r = 0; r < rows; r++) out[r * few + k] = x[k * step + r];
+    else
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t k = 0; k < few; k++) out[r * few + k] = x[r * next + k * step];
+}
+
+static void load_few(const gb_walk *w, const int32_t *base, int64_t start, int64_t n, int32_t *out)
+{
+    const int last = w->rank - 1;
+    const int64_t few = w->dim[last];
+    position p;
+    seek(w, start, &p);
+    for (int64_t done = 0; done < n;) {
+        int64_t rows = w->dim[last - 1] - p.at[last - 1], run = few - p.at[last];
+        if (rows > (n - done) / few) rows = (n - done) / few;
+        if (run == few && rows) {
+            load_rows(w, base + p.offset, rows, out + done);
+            advance(w, last - 1, rows, &p);
+            done += rows * few;
+            continue;
+        }
+        if (run > n - done) run = n - done;
+        load_run(base + p.offset, w->stride[last], run, out + done);
+        advance(w, last, run, &p);
+        done += run;
+    }
+}
+
 static void load_each(const gb_walk *w, const void *base, int64_t start, int64_t n, void *out)
 {
+    if (w->rank > 1 && w->dim[w->rank - 1] <= FEW && gb_storage_size(w->storage) == 4) {
+        load_few(w, base, start, n, out);
+        return;
+    }
     if (gb_storage_size(w->storage) == 4) {
         EACH_RUN(w, start, n,
                  load_run((const int32_t *)base + p.offset, stride, run, (int32_t *)out + done));
