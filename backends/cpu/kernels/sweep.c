@@ -43,7 +43,8 @@ typedef struct {
     int64_t y0, y1, x0, x1; /* bounds of the taps */
     bool halo;              /* the source is copied, else read in place */
     int64_t pitch;          /* pixels in a row of the copy */
-    int64_t images, band;   /* of a task */
+    int64_t ahead;        /* floats from a pixel to that of the next tile; 0: it needs no asking */
+    int64_t images, band; /* of a task */
     int64_t image_groups, bands, column_blocks, panels_a_block, panels; /* panels: of a group */
     int64_t copy_floats, worker_floats, weights_floats; /* a worker: a copy, and results to round */
     int64_t phases;
@@ -150,6 +151,9 @@ static void make_tasks(sweep *s)
     s->column_blocks = units >= TASKS_WANTED / 4 ? 1 : min_of(s->panels, TASKS_WANTED / 4 / units);
     s->panels_a_block =
         clamp(WEIGHTS_BYTES / (widest * TILE_COLS * 4), 1, ceil_div(s->panels, s->column_blocks));
+    /* Of single pixels nothing is read twice, and the rows of a tile lie too close for the
+     * processor to foresee the next one. */
+    if (!s->halo && s->kernel == 1) s->ahead = TILE_ROWS * s->step_w * s->src_c;
     int64_t at = 0;
     for (int64_t i = 0; i < s->phases; i++) {
         s->phase[i].weights = at;
@@ -324,6 +328,13 @@ static void take_pixels(const unit *u, const phase *p, int64_t rows, int64_t gro
     }
 }
 
+/* Some rows of the next tile, a few with each panel. */
+static void ask_for_next(const sweep *s, const phase *p, const pixels *px, int64_t from, int64_t to)
+{
+    for (int64_t r = from; r < to; r++)
+        for (int64_t k = 0; k < p->run; k += 16) __builtin_prefetch(px->a[r] + s->ahead + k);
+}
+
 /* All panels of a block for one tile, k in `chunk` segments from `segment` on. */
 static void tile_block(const unit *u, const phase *p, int64_t group, const pixels *px, int rows,
                        int64_t panel, int64_t panels, int64_t segment, int64_t chunk)
@@ -335,6 +346,7 @@ static void tile_block(const unit *u, const phase *p, int64_t group, const pixel
     tile_out out = {px->c, panel * TILE_COLS, rows, 0, u->j->accumulate || segment > 0};
     for (int64_t i = 0; i < panels; i++, w += depth * TILE_COLS, out.col += TILE_COLS) {
         out.cols = (int)min_of(TILE_COLS, ns - out.col);
+        if (s->ahead) ask_for_next(s, p, px, rows * i / panels, rows * (i + 1) / panels);
         LEVEL(gb_tile_rows)
         (&out, px->a, s->segment + p->first_segment + segment, chunk, p->run, w, TILE_COLS);
     }
