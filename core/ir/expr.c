@@ -92,6 +92,20 @@ static gb_x simplify(const gb_xb *b, gb_prim p, const gb_x *arg)
     }
 }
 
+/* x to a small whole power as products, which are a hundred times faster than a power; -1. */
+static gb_x whole_power(gb_xb *b, gb_x x, gb_x exponent)
+{
+    const gb_enode *e = &b->node[exponent];
+    if (e->prim != GB_P_CONST) return -1;
+    if (e->imm == 0) return gb_x_const(b, 1); /* of a NaN too */
+    if (e->imm == 1) return x;
+    if (e->imm == -1) return gb_x2(b, GB_P_DIV, gb_x_const(b, 1), x);
+    if (e->imm != 2 && e->imm != 3 && e->imm != 4) return -1;
+    int factors = (int)e->imm; /* e moves as nodes are appended */
+    gb_x square = gb_x2(b, GB_P_MUL, x, x);
+    return factors == 2 ? square : gb_x2(b, GB_P_MUL, square, factors == 3 ? x : square);
+}
+
 static gb_x apply(gb_xb *b, gb_prim p, const gb_x *arg, double imm)
 {
     const char *type = gb_prims[p].type;
@@ -104,7 +118,7 @@ static gb_x apply(gb_xb *b, gb_prim p, const gb_x *arg, double imm)
         }
         n.arg[i] = (uint16_t)arg[i];
     }
-    gb_x known = simplify(b, p, arg);
+    gb_x known = p == GB_P_POW ? whole_power(b, arg[0], arg[1]) : simplify(b, p, arg);
     if (known >= 0) return known;
     bool constant = arity > 0;
     double v[4];

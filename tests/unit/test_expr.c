@@ -64,6 +64,25 @@ static void builders_share_and_fold(void **state)
 }
 
 /* -0 + 0 is 0, so that x + 0 is not x; x - 0 and x + -0 are. */
+/* Small whole exponents become products that give what a power gives, special values included. */
+static void whole_powers_are_products(void **state)
+{
+    (void)state;
+    static const double x[] = {0, -0.0, 1.5, -2.25, INFINITY, -INFINITY, NAN};
+    gb_arena *arena = gb_arena_create();
+    for (int e = -1; e <= 4; e++) {
+        gb_xb b = {0};
+        gb_x y = gb_x2(&b, GB_P_POW, gb_x_input(&b, 0, 'f'), gb_x_const(&b, e));
+        for (int i = 0; i < b.n; i++) assert_int_not_equal(b.node[i].prim, GB_P_POW);
+        for (int i = 0; i < 7; i++) {
+            double got = eval1(arena, &b, y, (double[2]){x[i], 0}), want = pow(x[i], e);
+            assert_true(isnan(want) ? isnan(got) : got == want && !signbit(got) == !signbit(want));
+        }
+        gb_xb_free(&b);
+    }
+    gb_arena_destroy(arena);
+}
+
 static void zeros_keep_their_sign(void **state)
 {
     (void)state;
@@ -100,6 +119,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(derivatives_match_differences), cmocka_unit_test(builders_share_and_fold),
-        cmocka_unit_test(zeros_keep_their_sign), cmocka_unit_test(integers_wrap)};
+        cmocka_unit_test(zeros_keep_their_sign), cmocka_unit_test(integers_wrap),
+        cmocka_unit_test(whole_powers_are_products)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
