@@ -21,7 +21,10 @@ NETWORKS = [("MLP", OURS / "mlp.yaml", 0.6), ("CNN", OURS / "cnn.yaml", 1),
             ("Fashion-MNIST demo", ROOT / "recipes/fashion-mnist.yaml", 0.8),
             ("ResNet-20", ROOT / "recipes/cifar10-resnet20.yaml", 1.8),
             ("ResNet-18", ROOT / "recipes/cifar10-resnet18.yaml", 4.5),
-            ("airbench94", ROOT / "recipes/cifar10-airbench.yaml", 4.5)]
+            ("airbench94", ROOT / "recipes/cifar10-airbench.yaml", 4.5),
+            ("MobileNet", OURS / "mobilenet.yaml", 0.8), ("ConvNeXt", OURS / "convnext.yaml", 0.8),
+            ("GroupNorm", OURS / "groupnorm.yaml", 0.8)]
+TARGETS = ("MLP", "CNN", "ResNet-20", "ResNet-18", "airbench94")
 TINY = [("MLP", OURS / "mlp.yaml", 1)]
 SMALL = ("MLP", "CNN")
 TORCH_MODES = ("eager", "channels_last", "compile", "compile+channels_last")
@@ -103,7 +106,7 @@ class Bench:
 
 def torch_modes(b, name):
     """Compiling takes 10 to 80 s a mode: for the networks of the targets."""
-    return TORCH_MODES[:2] if b.quick or name.endswith("demo") else TORCH_MODES
+    return TORCH_MODES[:2] if b.quick or name not in TARGETS else TORCH_MODES
 
 
 def step_runners(b, name, recipe):

@@ -84,13 +84,17 @@ SIMPLE = {
     "maxpool": lambda value, shape: pool("maxpool", options_of(value, "kernel")),
     "avgpool": lambda value, shape: pool("avgpool", options_of(value, "kernel")),
     "batchnorm": lambda value, shape: norm(options_of(value, "eps"), shape),
-    "groupnorm": lambda value, shape: nn.GroupNorm(options_of(value, "groups")["groups"], shape[0]),
-    "layernorm": lambda value, shape: nn.LayerNorm(shape[-options_of(value, "dims").get("dims", 1):]),
+    "groupnorm": lambda value, shape: nn.GroupNorm(
+        options_of(value, "groups")["groups"], shape[0]),
+    "layernorm": lambda value, shape: nn.LayerNorm(
+        shape[-options_of(value, "dims").get("dims", 1):]),
     "instancenorm": lambda value, shape: nn.InstanceNorm2d(shape[0], affine=True),
-    "clip": lambda value, shape: nn.Hardtanh(**{f"{k}_val": v for k, v in value.items()}),
+    "clip": lambda value, shape: nn.Hardtanh(
+        *(float(options_of(value, "min").get(k, d)) for k, d in (("min", 0), ("max", 6)))),
     "elu": lambda value, shape: nn.ELU(options_of(value, "alpha").get("alpha", 1.0)),
     "leakyrelu": lambda value, shape: nn.LeakyReLU(options_of(value, "alpha").get("alpha", 0.01)),
-    "block": lambda value, shape: layers(value["layers"], shape)[0],
+    "block": lambda value, shape: layers(
+        value["layers"] * value.get("repeat", 1), shape)[0],
     "scale": lambda value, shape: Scale(number(options_of(value, "factor")["factor"])),
     "dropout": lambda value, shape: nn.Dropout(options_of(value, "ratio").get("ratio", 0.5)),
     "flatten": lambda value, shape: nn.Flatten(),
