@@ -64,14 +64,19 @@ static void split(gb_reduction *r, const gb_gpu_caps *caps)
                           gb_div_up(r->units, caps->max_groups[0]));
 }
 
-/* The stride along the innermost reduced dimension of the first operand that moves along it; an
- * operand may be one number for a whole sum, as the maximum in a softmax is. */
-static int64_t stride_along(const gb_reduction *r)
+/* The operand in whose order memory is walked: the first that has the most elements of a sum. One
+ * may be the same for a whole sum, as the maximum in a softmax is, or for some of its dimensions. */
+static int widest_operand(const gb_space *reduced, int operands)
 {
-    int64_t along = 0;
-    for (int i = 0; i < r->step->n_in && r->reduced.rank && !along; i++)
-        along = r->reduced.stride[i][r->reduced.rank - 1];
-    return along;
+    int best = 0;
+    int64_t most = 0;
+    for (int i = 0; i < operands; i++) {
+        int64_t n = 1;
+        for (int d = 0; d < reduced->rank; d++) n *= reduced->stride[i][d] ? reduced->dim[d] : 1;
+        if (n > most) best = i;
+        most = gb_max(n, most);
+    }
+    return best;
 }
 
 static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_step *s,
@@ -93,9 +98,10 @@ static void plan_reduction(gb_reduction *r, const gb_gpu_caps *caps, const gb_st
     for (int i = 0; i < s->n_out; i++) gb_space_add(&r->kept, "o", i, &s->out[i], 0);
     if (s->expr) gb_space_fix(&r->kept, s->expr), gb_space_fix(&r->reduced, s->expr);
     gb_space_collapse(&r->kept, s->n_in);
-    gb_space_collapse(&r->reduced, 0);
+    const int widest = widest_operand(&r->reduced, s->n_in);
+    gb_space_collapse(&r->reduced, widest);
     r->all_kept = r->kept;
-    int64_t along = stride_along(r);
+    int64_t along = r->reduced.rank ? r->reduced.stride[widest][r->reduced.rank - 1] : 0;
     r->row = r->kept.rank == 0 || along == 1 || along == -1;
     r->width = gb_space_pop(r->row ? &r->reduced : &r->kept, r->inner, &r->inner_axis);
     if (r->row) memset(r->inner + s->n_in, 0, sizeof(int64_t) * (size_t)s->n_out);

@@ -262,6 +262,25 @@ static void sums_go_along_what_moves(void **state)
     gb_arena_destroy(arena);
 }
 
+/* An image [pixel][channel] times a factor of each channel, which comes first but moves along the
+ * channels alone: the image says how memory is walked. */
+static void sums_go_along_the_widest(void **state)
+{
+    (void)state;
+    gb_xb b = {0};
+    const gb_x y = gb_x2(&b, GB_P_MUL, gb_x_input(&b, 0, 'f'), gb_x_input(&b, 1, 'f'));
+    gb_arena *arena = gb_arena_create();
+    gb_step s = sums(128, 256, gb_xb_finish(&b, 2, &y, 1, gb_arena_alloc_hook, arena));
+    s.rank = 3, s.dim[2] = 48;
+    s.in[0] = s.in[1] = operand(3, s.dim, NULL);
+    s.in[0].stride[0] = s.in[0].stride[1] = 0;
+    gb_gpu_program *p = program_of(&s);
+    assert_string_equal(p->kernel[p->launch[0].kernel].name, "reduce.row");
+    gb_gpu_program_destroy(&p);
+    gb_xb_free(&b);
+    gb_arena_destroy(arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gpus_get_what_suits_them),
@@ -269,6 +288,7 @@ int main(void)
                                        cmocka_unit_test(large_b_comes_once_for_many_rows),
                                        cmocka_unit_test(long_columns_are_summed_side_by_side),
                                        cmocka_unit_test(sums_go_along_what_moves),
+                                       cmocka_unit_test(sums_go_along_the_widest),
                                        cmocka_unit_test(small_images_get_the_tiles_that_save),
                                        cmocka_unit_test(matrix_units_come_before_winograd),
                                        cmocka_unit_test(matrix_units_are_of_a_type)};
