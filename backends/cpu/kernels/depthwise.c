@@ -6,7 +6,7 @@
 #include "backends/cpu/kernels/impl.h"
 #include "backends/cpu/kernels/level.h"
 
-enum { PARTS = 64, TAPS_AT_ONCE = 64, PIXELS = 4, BAND = 16 };
+enum { PARTS = 64, TAPS_AT_ONCE = 64, PIXELS = 4, BAND = 16, BANDS_WANTED = 16 };
 
 /* Which position of the source a tap of the filter reads, for one position of the destination. */
 typedef struct {
@@ -26,6 +26,7 @@ typedef struct {
     float *filters; /* [tap][channel]; backward to the weights: parts of it */
     int64_t taps, parts;
     reaches rows, cols;
+    int64_t band; /* rows of a task: few where there are few, so that every thread has some */
     int64_t step; /* from a pixel's source to that of its neighbour, where these have equal taps */
 } job;
 
@@ -180,7 +181,7 @@ static void do_band(void *ctx, int64_t band, int worker)
     const gb_conv_dims *d = j->d;
     bool back = j->problem->kind == GB_CONV_DATA;
     int64_t w = back ? d->w : d->ow, rows = d->n * (back ? d->h : d->oh);
-    for (int64_t row = band * BAND; row < min_of(rows, (band + 1) * BAND); row++) {
+    for (int64_t row = band * j->band; row < min_of(rows, (band + 1) * j->band); row++) {
         float *to = j->args->c + row * w * d->c;
         for (int64_t x = 0, n; x < w; x += n) {
             n = j->cols.alike[x];
@@ -390,7 +391,9 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
     find_alike(&j.cols, positions(&width, back), j.step);
     for (int64_t c = 0; c < d->c; c++)
         for (int64_t t = 0; t < j.taps; t++) j.filters[t * d->c + c] = args->b[c * j.taps + t];
-    gb_pool_run(plan->cpu.pool, ceil_div(d->n * (back ? d->h : d->oh), BAND), do_band, &j);
+    int64_t rows = d->n * (back ? d->h : d->oh);
+    j.band = rows < 2 * BANDS_WANTED ? 1 : min_of(rows / BANDS_WANTED, BAND);
+    gb_pool_run(plan->cpu.pool, ceil_div(rows, j.band), do_band, &j);
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_depthwise) = {
