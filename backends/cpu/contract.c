@@ -165,26 +165,14 @@ static void epilogue_space(const gb_step *s, gb_cpu_space *space)
     gb_cpu_space_count(space);
 }
 
-/* What node compares with a constant, if it is max(x, c) or min(x, c), or spells that as a choice;
- * narrows the limits. -1: it is no such thing. */
+/* What a node limits, if it does; narrows the limits. -1: it is no such thing. */
 static int limited_argument(const gb_expr *e, int node, gb_limits *limits)
 {
-    const gb_enode *n = &e->node[node], *less = &e->node[n->arg[0]];
-    int x = n->arg[0], c = n->arg[1];
-    bool below = n->prim == GB_P_MAX;
-    if (n->prim == GB_P_SELECT) {
-        x = n->arg[2];
-        below = less->arg[0] == x;
-        if (less->prim != GB_P_LT || less->arg[below ? 1 : 0] != c || less->arg[below ? 0 : 1] != x)
-            return -1;
-    } else if (n->prim != GB_P_MAX && n->prim != GB_P_MIN) {
-        return -1;
-    } else if (e->node[c].prim != GB_P_CONST) {
-        x = n->arg[1];
-        c = n->arg[0];
-    }
-    if (e->node[c].prim != GB_P_CONST) return -1;
+    int x, c;
+    gb_prim how = gb_tile_limit(e->node, &e->node[node], &x, &c);
+    if (how == GB_P_SELECT) return -1;
     float limit = (float)e->node[c].imm;
+    bool below = how == GB_P_MAX;
     if (below ? limit > limits->high : limit < limits->low) return -1; /* the outer one wins */
     if (below && limit > limits->low) limits->low = limit;
     if (!below && limit < limits->high) limits->high = limit;

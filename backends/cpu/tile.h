@@ -33,6 +33,11 @@ typedef struct gb_tile_desc {
 /* Ports for the operands of a step; which of them are one window is found by buffer and offset. */
 void gb_tile_bind_step(gb_tile_desc *desc, const gb_step *step);
 
+/* A node that is max(x, c) or min(x, c) of a constant c, or spells that as x < c ? c : x or the
+ * other way round (a NaN stays one): GB_P_MAX or GB_P_MIN, x and c among the nodes. Else
+ * GB_P_SELECT. */
+gb_prim gb_tile_limit(const gb_enode *nodes, const gb_enode *n, int *x, int *c);
+
 typedef struct gb_tile_prog gb_tile_prog;
 
 gb_status gb_tile_compile(const gb_tile_desc *desc, gb_tile_prog **prog, gb_error *err);

@@ -63,11 +63,11 @@ static int scaled(list *l, int node, int factor)
 
 /* What a comparison needs to read of its operand number `side`: the mask of an activation that is
  * computed again. max(x, 0) <= 0 is x <= 0, and min(x, 6) < 0 is x < 0, a NaN included. */
-static int without_limit(const list *l, const gb_enode *n, int side)
+static int without_limit(const gb_enode *nodes, const gb_enode *n, int side)
 {
     int node = n->arg[side];
-    const gb_enode *to = &l->node[n->arg[1 - side]], *limit = &l->node[node],
-                   *at = &l->node[limit->arg[1]];
+    const gb_enode *to = &nodes[n->arg[1 - side]], *limit = &nodes[node],
+                   *at = &nodes[limit->arg[1]];
     if (n->prim != GB_P_LE && n->prim != GB_P_LT) return node;
     if (to->prim != GB_P_CONST || at->prim != GB_P_CONST) return node;
     bool equal = n->prim == (side ? GB_P_LT : GB_P_LE);
@@ -76,33 +76,46 @@ static int without_limit(const list *l, const gb_enode *n, int side)
     return limit->prim == GB_P_MIN && at->imm > to->imm ? limit->arg[0] : node;
 }
 
-/* x < c ? c : x is max(x, c), and c < x ? c : x is min(x, c), a NaN included: GB_P_MAX, GB_P_MIN or
- * GB_P_SELECT, which stands for no such thing. */
-static gb_prim extreme_of(const list *l, const gb_enode *n)
+gb_prim gb_tile_limit(const gb_enode *nodes, const gb_enode *n, int *x, int *c)
 {
-    if (n->prim != GB_P_SELECT || l->node[n->arg[1]].prim != GB_P_CONST) return GB_P_SELECT;
-    const gb_enode *less = &l->node[n->arg[0]];
-    if (less->prim != GB_P_LT) return GB_P_SELECT;
+    const gb_enode *less = &nodes[n->arg[0]];
+    if (n->prim == GB_P_MAX || n->prim == GB_P_MIN) {
+        int first = nodes[n->arg[1]].prim == GB_P_CONST ? 0 : 1;
+        *x = n->arg[first];
+        *c = n->arg[1 - first];
+        return nodes[*c].prim == GB_P_CONST ? (gb_prim)n->prim : GB_P_SELECT;
+    }
+    *c = n->arg[1];
+    *x = n->arg[2];
+    if (n->prim != GB_P_SELECT || nodes[*c].prim != GB_P_CONST || less->prim != GB_P_LT)
+        return GB_P_SELECT;
     for (int side = 0; side < 2; side++) {
         gb_enode whole = *less; /* as it was before the limits of x were left out */
         whole.arg[side] = n->arg[2];
-        if (less->arg[1 - side] == n->arg[1] && without_limit(l, &whole, side) == less->arg[side])
+        if (less->arg[1 - side] == *c && without_limit(nodes, &whole, side) == less->arg[side])
             return side ? GB_P_MIN : GB_P_MAX;
     }
     return GB_P_SELECT;
+}
+
+/* A choice that spells a limit. */
+static gb_prim spelled_limit(const gb_enode *nodes, const gb_enode *n)
+{
+    int x, c;
+    return n->prim == GB_P_SELECT ? gb_tile_limit(nodes, n, &x, &c) : GB_P_SELECT;
 }
 
 /* A copy of node with mapped arguments, or what takes its place. */
 static int rewrite(list *l, gb_enode n, int uses)
 {
     for (int side = 0; side < 2; side++) {
-        int x = without_limit(l, &n, side);
+        int x = without_limit(l->node, &n, side);
         if (x != n.arg[side]) l->uses[x] += --l->uses[n.arg[side]] ? 1 : 0;
         n.arg[side] = (uint16_t)x;
     }
-    gb_prim extreme = extreme_of(l, &n);
-    if (extreme != GB_P_SELECT)
-        n = (gb_enode){.prim = (uint8_t)extreme, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
+    gb_prim limit = spelled_limit(l->node, &n);
+    if (limit != GB_P_SELECT)
+        n = (gb_enode){.prim = (uint8_t)limit, .type = 'f', .arg = {n.arg[2], n.arg[1]}};
     int k = -1;
     if (n.prim == GB_P_MUL)
         for (int i = 0; i < 2; i++)
@@ -118,8 +131,7 @@ static int rewrite(list *l, gb_enode n, int uses)
 static void drop_comparisons(const gb_expr *e, int *uses)
 {
     for (int i = 0; i < e->n_nodes; i++) {
-        list view = {.node = (gb_enode *)e->node};
-        if (extreme_of(&view, &e->node[i]) != GB_P_SELECT && uses[e->node[i].arg[0]] == 1)
+        if (spelled_limit(e->node, &e->node[i]) != GB_P_SELECT && uses[e->node[i].arg[0]] == 1)
             uses[e->node[i].arg[2]]--; /* the comparison goes away with the select */
     }
 }

@@ -183,23 +183,22 @@ static gb_status avgpool_grad(gb_gpu_builder *b, int rows)
     counted(&k);
     define_windows(&k);
     define_access(&k, rows);
-    /* places of an axis' window that lie in [-before, limit) */
-    gb_text_add(&k.defs,
-                "int gb_counted(int first, int kernel_size, int dilation, int before, int limit)\n"
-                "{\n    int n = 0;\n"
-                "    for (int k = 0; k < kernel_size; k++) {\n"
-                "        int at = first + k * dilation;\n"
-                "        n += at >= -before && at < limit ? 1 : 0;\n    }\n    return n;\n}\n");
-    if (counts_all(&s->u.conv, s->out[0].dim + 2, s->in[0].dim + 2))
-        gb_gk_define(&k, "WINDOW(n, c, y, x)",
-                     "int from = PLACE_i0(n, c, y, x); "
-                     "const float counted = GB_FLOAT(KERNEL_H * KERNEL_W);");
-    else
-        gb_gk_define(
-            &k, "WINDOW(n, c, y, x)",
-            "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT("
-            "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) * "
-            "gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W));");
+    const char *count = "KERNEL_H * KERNEL_W";
+    if (!counts_all(&s->u.conv, s->out[0].dim + 2, s->in[0].dim + 2)) {
+        /* places of an axis' window that lie in [-before, limit) */
+        gb_text_add(&k.defs, "int gb_counted(int first, int kernel_size, int dilation, int before, "
+                             "int limit)\n"
+                             "{\n    int n = 0;\n"
+                             "    for (int k = 0; k < kernel_size; k++) {\n"
+                             "        int at = first + k * dilation;\n"
+                             "        n += at >= -before && at < limit ? 1 : 0;\n    }\n"
+                             "    return n;\n}\n");
+        count =
+            "gb_counted(y * STRIDE_H - PAD_H, KERNEL_H, DILATION_H, BEFORE_H, IN_H + AFTER_H) "
+            "* gb_counted(x * STRIDE_W - PAD_W, KERNEL_W, DILATION_W, BEFORE_W, IN_W + AFTER_W)";
+    }
+    gb_gk_define(&k, "WINDOW(n, c, y, x)",
+                 "int from = PLACE_i0(n, c, y, x); float counted = GB_FLOAT(%s);", count);
     gb_gk_define(&k, "SHARE", "LOAD(from) / counted");
     return finish_pool(&k, "avgpool_grad", rows ? gb_shader_pool_grad_rows : gb_shader_pool_grad,
                        rows);

@@ -3,8 +3,8 @@
  *
  * Every Pointwise or Reduce node gets a draft: its expression with the nodes inlined that may be.
  * Then what is still read is found from the outputs backwards, and that alone is emitted. A node
- * with several readers is computed again in each only where that reads no more memory than keeping
- * its value would (and only if it is cheap): training keeps what the gradient needs once. A value that
+ * with several readers is computed again in each only where that costs no more than the memory that
+ * keeping its value takes: training keeps what the gradient needs once. A value that
  * must be kept, but is read by one pointwise node alone, becomes a second output of that node: an
  * optimizer is one pass over parameter, gradient and moments. */
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* Depthwise convolutions (one filter a channel): bound by memory, so vectors of channels and no
  * packing but of the filters, which are laid out [tap][channel]. Neighbouring pixels that read the
  * same taps share what is loaded of the filters. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/cpu/kernels/impl.h"
@@ -343,32 +344,54 @@ static int64_t positions(const axis *x, bool back)
     return back ? x->ins : x->outs;
 }
 
-/* Bytes of an axis's reaches; *r points into memory. */
-static size_t place_reaches(const axis *x, bool back, char *memory, reaches *r)
+/* What is the same in every run, but for gradients of filters. */
+typedef struct {
+    reaches rows, cols;
+} walks;
+
+static size_t reach_bytes(const axis *x, bool back)
 {
-    size_t n = (size_t)positions(x, back), list = n * (size_t)x->kernel * sizeof *r->list;
-    *r = (reaches){.list = (reach *)memory, .first = (int32_t *)(memory + list)};
-    r->alike = r->first + n + 1;
-    return (list + (2 * n + 1) * sizeof *r->first + 63) / 64 * 64;
+    size_t n = (size_t)positions(x, back);
+    return n * (size_t)x->kernel * sizeof(reach) + (2 * n + 2) * sizeof(int32_t);
 }
 
-static size_t filter_bytes(const gb_contraction *problem)
+/* Fills r, which lies in memory. */
+static void make_reaches(const axis *x, bool back, int64_t step, char *memory, reaches *r)
 {
-    const gb_conv_dims *d = &problem->conv;
-    int64_t floats = d->kh * d->kw * d->c;
-    if (problem->kind == GB_CONV_WEIGHTS) floats *= parts_of(d);
-    return ((size_t)floats * sizeof(float) + 63) / 64 * 64;
+    int64_t n = positions(x, back);
+    r->list = (reach *)memory;
+    r->first = (int32_t *)(r->list + n * x->kernel);
+    r->alike = r->first + n + 1;
+    find_reaches(x, back, r);
+    find_alike(r, n, step);
+}
+
+static int64_t step_of(const gb_contraction *problem)
+{
+    return problem->kind == GB_CONV_DATA ? 1 : problem->conv.stride_w;
 }
 
 static gb_status prepare(gb_contraction_plan *plan, gb_error *err)
 {
-    const gb_conv_dims *d = &plan->problem.conv;
+    const gb_contraction *p = &plan->problem;
+    const gb_conv_dims *d = &p->conv;
     const axis height = height_of(d), width = width_of(d);
-    bool back = plan->problem.kind == GB_CONV_DATA;
-    reaches r;
-    plan->scratch_bytes = filter_bytes(&plan->problem) + place_reaches(&height, back, NULL, &r) +
-                          place_reaches(&width, back, NULL, &r);
+    bool back = p->kind == GB_CONV_DATA, filters = p->kind == GB_CONV_WEIGHTS;
+    plan->scratch_bytes =
+        (size_t)(d->kh * d->kw * d->c * (filters ? parts_of(d) : 1)) * sizeof(float);
+    if (filters) return GB_OK;
+    size_t rows = round_up(reach_bytes(&height, back), sizeof(reach));
+    walks *w = calloc(1, sizeof *w + rows + reach_bytes(&width, back));
+    if (!w) return gb_fail(err, GB_OUT_OF_MEMORY, NULL, NULL, "no memory to plan a convolution");
+    make_reaches(&height, back, step_of(p), (char *)(w + 1), &w->rows);
+    make_reaches(&width, back, step_of(p), (char *)(w + 1) + rows, &w->cols);
+    plan->state = w;
     return GB_OK;
+}
+
+static void release(gb_contraction_plan *plan)
+{
+    free(plan->state);
 }
 
 static void run(const gb_contraction_plan *plan, const gb_contraction_args *args)
@@ -380,21 +403,16 @@ static void run(const gb_contraction_plan *plan, const gb_contraction_args *args
         gb_pool_run(plan->cpu.pool, d->c, sum_filter, &j);
         return;
     }
-    const axis height = height_of(d), width = width_of(d);
-    bool back = plan->problem.kind == GB_CONV_DATA;
-    char *memory = (char *)args->scratch + filter_bytes(&plan->problem);
-    memory += place_reaches(&height, back, memory, &j.rows);
-    place_reaches(&width, back, memory, &j.cols);
-    find_reaches(&height, back, &j.rows);
-    find_reaches(&width, back, &j.cols);
-    j.step = back ? 1 : d->stride_w;
-    find_alike(&j.cols, positions(&width, back), j.step);
+    const walks *w = plan->state;
+    j.rows = w->rows;
+    j.cols = w->cols;
+    j.step = step_of(&plan->problem);
     for (int64_t c = 0; c < d->c; c++)
         for (int64_t t = 0; t < j.taps; t++) j.filters[t * d->c + c] = args->b[c * j.taps + t];
-    int64_t rows = d->n * (back ? d->h : d->oh);
+    int64_t rows = d->n * (plan->problem.kind == GB_CONV_DATA ? d->h : d->oh);
     j.band = rows < 2 * BANDS_WANTED ? 1 : min_of(rows / BANDS_WANTED, BAND);
     gb_pool_run(plan->cpu.pool, ceil_div(rows, j.band), do_band, &j);
 }
 
 const gb_contraction_impl LEVEL(gb_contraction_depthwise) = {
-    .name = "depthwise", .can = can, .prepare = prepare, .run = run};
+    .name = "depthwise", .can = can, .prepare = prepare, .release = release, .run = run};

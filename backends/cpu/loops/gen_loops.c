@@ -35,7 +35,6 @@ static const struct {
     {"max(min(add(mul(a,b),c),d),e)", "vssss"}, /* hard sigmoid, hard swish, ReLU6, … */
     {"mul(a,max(min(add(mul(b,c),d),e),f))", "vvssss"},
     {"min(max(add(mul(sub(a,b),c),d),e),f)", "vvvvss"},
-    {"min(max(add(a,b),c),d)", "vvss"},
     {"min(max(a,b),c)", "vss"},
     {"max(min(a,b),c)", "vss"},
     {"select(lt(a,b),c,select(lt(b,d),e,f))", "svsssv"}, /* … and their gradients */
